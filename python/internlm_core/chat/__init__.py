@@ -1,0 +1,1 @@
+"""Conversations rendered as segments of token ids."""

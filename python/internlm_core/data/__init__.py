@@ -1,0 +1,1 @@
+"""Records in and out, the stages, the pipeline that runs them, and its report."""

@@ -1,0 +1,1 @@
+"""The whole chain on text found on this machine."""

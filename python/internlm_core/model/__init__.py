@@ -1,0 +1,1 @@
+"""InternLM2 in torch: configuration, modules, checkpoints and conversion."""

@@ -1,0 +1,1 @@
+"""Drawing: charts and self-contained HTML pages shared by the rooms' reports."""

@@ -1,0 +1,1 @@
+"""Batches, phases, optimisation and exact resume."""

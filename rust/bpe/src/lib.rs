@@ -1,0 +1,1 @@
+//! Byte-pair encoding: vocabularies, encoding, decoding and training.

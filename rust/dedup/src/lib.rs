@@ -1,0 +1,1 @@
+//! Shingles, MinHash signatures, bands, exact verification and clusters for deduplication.

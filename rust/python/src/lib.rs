@@ -1,0 +1,28 @@
+//! PyO3 bindings, module `internlm_core._core`: types in, GIL released, errors mapped.
+//!
+//! No algorithm lives here: each room's file converts arguments and calls its crate.
+#![allow(missing_docs, reason = "documented in _core.pyi, where Python users read it")]
+
+use pyo3::prelude::*;
+
+mod arrow;
+mod bpe;
+mod dedup;
+mod error;
+mod text;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    use super::*;
+
+    #[pymodule_export]
+    use super::arrow::ArrowColumn;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        text::register(module)?;
+        dedup::register(module)?;
+        bpe::register(module)
+    }
+}
