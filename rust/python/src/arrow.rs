@@ -104,8 +104,9 @@ fn import_stream(object: &Bound<'_, PyAny>) -> PyResult<Vec<ArrayRef>> {
     let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
     // SAFETY: the capsule's name says what it points to; the stream is moved out of it and its
     // release callback left empty, as the PyCapsule protocol asks of a consumer.
-    let stream = unsafe { ArrayStreamReader::from_raw(pointer.cast::<FFI_ArrowArrayStream>().as_ptr()) }
-        .map_err(import_error)?;
+    let stream =
+        unsafe { ArrayStreamReader::from_raw(pointer.cast::<FFI_ArrowArrayStream>().as_ptr()) }
+            .map_err(import_error)?;
     stream.collect::<Result<Vec<_>, _>>().map_err(import_error)
 }
 

@@ -45,6 +45,9 @@ mod tests {
 
     #[test]
     fn golden() {
-        assert_eq!(record_id("web", "http://a.example/", "text"), "fbede70d2a39b8b91c2b1fd27c21d45b");
+        assert_eq!(
+            record_id("web", "http://a.example/", "text"),
+            "fbede70d2a39b8b91c2b1fd27c21d45b"
+        );
     }
 }
