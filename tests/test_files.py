@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from internlm_core._files import atomic_folder, atomic_path, read_json, remove_leftovers, write_json
+from internlm_core._files import (
+    FolderBusyError,
+    atomic_folder,
+    atomic_path,
+    folder_lock,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 
 
 class Fault(Exception):
@@ -53,3 +61,14 @@ def test_no_space_left_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
         with partial.open("w") as file:
             file.write("x" * 100_000)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_has_one_holder_at_a_time(tmp_path: Path) -> None:
+    with (
+        folder_lock(tmp_path),
+        pytest.raises(FolderBusyError, match="another run"),
+        folder_lock(tmp_path),
+    ):
+        pass
+    with folder_lock(tmp_path):
+        pass

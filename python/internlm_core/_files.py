@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from internlm_core.errors import InternlmError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
+    "FolderBusyError",
     "atomic_folder",
     "atomic_path",
     "file_digest",
@@ -25,6 +29,10 @@ __all__ = [
 ]
 
 _PARTIAL = ".partial-"
+
+
+class FolderBusyError(InternlmError):
+    """Another process works in the folder."""
 
 
 def _sync(path: Path) -> None:
@@ -75,6 +83,25 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def folder_lock(folder: str | Path) -> Iterator[None]:
+    """Hold `folder` for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        FolderBusyError: Another process holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderBusyError(
+                f"{folder}: another run works in this folder; wait for it, or choose another folder"
+            ) from None
+        yield
 
 
 def remove_leftovers(folder: str | Path) -> None:
