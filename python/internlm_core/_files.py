@@ -23,6 +23,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "file_digest",
+    "folder_lock",
     "read_json",
     "remove_leftovers",
     "write_json",
