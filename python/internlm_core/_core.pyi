@@ -9,6 +9,15 @@ from typing import Any, Protocol, final
 class _ArrowStrings(Protocol):
     def __len__(self) -> int: ...
 
+__all__ = [
+    "ArrowColumn",
+    "__version__",
+    # text
+    "record_ids",
+    # dedup
+    # bpe
+]
+
 __version__: str
 
 @final
