@@ -30,4 +30,4 @@ __all__ = [
 ]
 
 _ROOMS = ("align", "chat", "data", "infer", "kernels", "model", "tokenizer", "train")
-__getattr__, __dir__ = attach(__name__, {room: room for room in _ROOMS})
+__getattr__, __dir__ = attach(__name__, dict.fromkeys(_ROOMS))

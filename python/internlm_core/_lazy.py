@@ -12,21 +12,27 @@ __all__ = ["attach"]
 
 
 def attach(
-    package: str, names: Mapping[str, str]
+    package: str, names: Mapping[str, str | None]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make `__getattr__` and `__dir__` for a package whose names live in submodules.
 
     Args:
         package: `__name__` of the package.
-        names: Public name → submodule that defines it; a submodule named like the public name
-            stands for itself (`{"data": "data"}`).
+        names: Public name → submodule that defines it, or `None` for a submodule itself.
+
+    Raises:
+        ValueError: A name equals the submodule that defines it: importing the submodule would put
+            the module in the name's place.
     """
+    for name, module in names.items():
+        if name == module:
+            raise ValueError(f"{package}: rename the submodule {name!r}, it would hide the name")
 
     def __getattr__(name: str) -> Any:  # noqa: N807
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(f"{package}.{names[name]}")
-        return module if names[name] == name else getattr(module, name)
+        module = importlib.import_module(f"{package}.{names[name] or name}")
+        return module if names[name] is None else getattr(module, name)
 
     def __dir__() -> list[str]:  # noqa: N807
         return sorted(names)

@@ -1,11 +1,11 @@
-"""One renderer for training and serving: messages → segments, each with its ids and its role.
+r"""One renderer for training and serving: messages → segments, each with its ids and its role.
 
 Text is encoded segment by segment, so no token ever spans a control token, and the ids of a
 conversation are the same whether it is trained on or served. Layout (InternLM/chat/chat_format.md):
 
-    <s><|im_start|>{role}[ name={name}]\\n{content}<|im_end|>\\n …
+    <s><|im_start|>{role}[ name={name}]\n{content}<|im_end|>\n …
 
-An assistant turn with a call ends `<|action_start|>{plugin or interpreter}\\n{body}<|action_end|>`.
+An assistant turn with a call ends `<|action_start|>{plugin or interpreter}\n{body}<|action_end|>`.
 """
 
 from __future__ import annotations
