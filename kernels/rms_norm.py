@@ -1,0 +1,38 @@
+"""RMSNorm: y = w · cast(x / sqrt(mean(x²) + eps)), statistics in fp32 (Zhang & Sennrich 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from internlm_core.errors import KernelError
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["rms_norm", "rms_norm_reference"]
+
+
+def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The formula in plain torch; the weight multiplies *after* the cast, as LLaMA does."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Normalise the last axis of `x`.
+
+    Args:
+        x: `[..., D]`, fp32, fp16 or bf16 (fp64 on CPU as well).
+        weight: `[D]`.
+        eps: Added to the mean square.
+
+    Raises:
+        KernelError: `weight` does not fit the last axis.
+    """
+    if weight.shape != x.shape[-1:]:
+        raise KernelError(f"weight {tuple(weight.shape)} must be the last axis of {tuple(x.shape)}")
+    # One fused pass; equal to the reference up to the order of the sum of squares.
+    return functional.rms_norm(x, weight.shape, None, eps) * weight
