@@ -14,4 +14,4 @@ _OPERATIONS = ("attention", "linear_cross_entropy", "rms_norm", "rope", "swiglu"
 
 __all__ = ["attention", "linear_cross_entropy", "rms_norm", "rope", "swiglu"]
 
-__getattr__, __dir__ = attach(__name__, {name: name for name in _OPERATIONS})
+__getattr__, __dir__ = attach(__name__, dict.fromkeys(_OPERATIONS))
