@@ -1,0 +1,166 @@
+"""Bytes of a plain or compressed file, block by block; a damaged file gives what comes before."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["StreamFault", "read_blocks"]
+
+_BLOCK = 1 << 20
+_GZIP_BITE = 1 << 14
+# Four bytes of zstd can stand for 128 KiB: small bites keep the output of a bomb small.
+_ZSTD_BITE = 1 << 12
+
+
+class StreamFault(Exception):  # noqa: N818 - a fault of the input, caught by every reader
+    """The file can't be decompressed further; all bytes before the fault were given.
+
+    Attributes:
+        reason: `truncated_file`, `damaged_file` or `trailing_garbage`.
+        detail: What was found, and after how many decompressed bytes.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def read_blocks(path: Path, compression: str | None = None) -> Iterator[bytes]:
+    """Yield the decompressed bytes of `path` in blocks of bounded size.
+
+    All members of a multi-member gzip file and all frames of a zstd file are read.
+
+    Args:
+        path: The file.
+        compression: `"gzip"`, `"zstd"` or `None`.
+
+    Raises:
+        OSError: The file can't be opened or read.
+        StreamFault: The compressed data ends too early, is damaged, or is followed by something
+            that is no compressed data.
+    """
+    if compression == "gzip":
+        yield from _decompress(path, _GzipMember)
+    elif compression == "zstd":
+        yield from _decompress(path, _ZstdFrame)
+    else:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+
+class _GzipMember:
+    """One member of a gzip file."""
+
+    name = "gzip"
+
+    def __init__(self) -> None:
+        self._engine = zlib.decompressobj(wbits=31)
+        self._after = b""
+
+    @staticmethod
+    def starts(head: bytes) -> bool:
+        return head.startswith(b"\x1f\x8b")
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _GZIP_BITE):
+            bite = data[start : start + _GZIP_BITE]
+            before = self._engine.copy()
+            try:
+                yield from self._bite(bite)
+            except zlib.error:
+                # The output of a failing call is lost: bytes one by one lose nothing.
+                self._engine = before
+                for index in range(len(bite)):
+                    yield from self._bite(bite[index : index + 1])
+            if self._engine.eof:
+                self._after = data[start + _GZIP_BITE :]
+                return
+
+    def _bite(self, data: bytes) -> Iterator[bytes]:
+        blocks = []
+        while True:
+            block = self._engine.decompress(data, _BLOCK)
+            blocks.append(block)
+            data = self._engine.unconsumed_tail
+            # A full block may mean that more output is held back.
+            if self._engine.eof or (not data and len(block) < _BLOCK):
+                return iter(blocks)
+
+    @property
+    def rest(self) -> bytes | None:
+        """What follows the member's end; `None` before the end."""
+        return self._engine.unused_data + self._after if self._engine.eof else None
+
+
+class _ZstdFrame:
+    """One frame of a zstd file; skippable frames give no bytes."""
+
+    name = "zstd"
+
+    def __init__(self) -> None:
+        # 2 GiB: the widest window that `zstd --long=31` writes.
+        self._engine = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+        self._after = b""
+
+    @staticmethod
+    def starts(head: bytes) -> bool:
+        skippable = head[1:4] == b"\x2a\x4d\x18" and 0x50 <= head[0] <= 0x5F
+        return skippable or head.startswith(b"\x28\xb5\x2f\xfd")
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZSTD_BITE):
+            yield self._engine.decompress(data[start : start + _ZSTD_BITE])
+            if self._engine.eof:
+                self._after = data[start + _ZSTD_BITE :]
+                return
+
+    @property
+    def rest(self) -> bytes | None:
+        """What follows the frame's end; `None` before the end."""
+        return self._engine.unused_data + self._after if self._engine.eof else None
+
+
+def _decompress(path: Path, kind: type[_GzipMember | _ZstdFrame]) -> Iterator[bytes]:
+    given, finished = 0, 0
+    with path.open("rb") as file:
+        part: _GzipMember | _ZstdFrame | None = None
+        data = file.read(_BLOCK)
+        while data:
+            if part is None:
+                # Tapes and some downloaders pad with zeros, which gzip itself ignores too.
+                data = data.lstrip(b"\0") if finished else data
+                data += file.read(4) if 0 < len(data) < 4 else b""
+                if not data:
+                    data = file.read(_BLOCK)
+                    continue
+                if not kind.starts(data[:4]):
+                    reason = "trailing_garbage" if finished else "damaged_file"
+                    raise StreamFault(reason, f"no {kind.name} data {_after(given)}")
+                part = kind()
+            try:
+                for block in part.feed(data):
+                    given += len(block)
+                    if block:
+                        yield block
+            except (zlib.error, zstandard.ZstdError) as error:
+                raise StreamFault("damaged_file", f"{error} {_after(given)}") from None
+            rest = part.rest
+            if rest is not None:
+                part, finished = None, finished + 1
+            data = rest or file.read(_BLOCK)
+        if part is not None or not finished:
+            raise StreamFault(
+                "truncated_file", f"the {kind.name} data ends too early {_after(given)}"
+            )
+
+
+def _after(given: int) -> str:
+    return f"after {given:,} decompressed bytes; what came before was read"
