@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["SCHEMA", "readers"]
 
-__getattr__, __dir__ = attach(__name__, {"SCHEMA": "records", "readers": "readers"})
+__getattr__, __dir__ = attach(__name__, {"SCHEMA": "records", "readers": None})
