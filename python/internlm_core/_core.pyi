@@ -4,7 +4,11 @@ String columns are anything with `__arrow_c_stream__` or `__arrow_c_array__` (po
 `threads=0` means all cores.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol, final
+
+import numpy as np
+import numpy.typing as npt
 
 class _ArrowStrings(Protocol):
     def __len__(self) -> int: ...
@@ -16,6 +20,9 @@ __all__ = [
     "record_ids",
     # dedup
     # bpe
+    "BpeStream",
+    "BpeTokenizer",
+    "BpeTrainer",
 ]
 
 __version__: str
@@ -37,3 +44,59 @@ def record_ids(
 # --- dedup --------------------------------------------------------------------------------------
 
 # --- bpe ----------------------------------------------------------------------------------------
+
+@final
+class BpeTokenizer:
+    """A loaded tokenizer. `allowed` names the special tokens that text may hold; None: all."""
+
+    @staticmethod
+    def from_hf(json: str, config: str | None = None, parity: bool = False) -> BpeTokenizer: ...
+    @staticmethod
+    def from_tiktoken(
+        ranks: bytes, pattern: str, specials: list[tuple[str, int]]
+    ) -> BpeTokenizer: ...
+    def to_hf(self) -> str: ...
+    def to_tiktoken(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def n_merges(self) -> int: ...
+    @property
+    def prefix(self) -> list[int]: ...
+    @property
+    def strips_space(self) -> bool: ...
+    def fingerprint(self) -> str: ...
+    def added(self) -> list[tuple[str, int, bool]]: ...
+    def piece(self, token: int) -> bytes: ...
+    def encode(self, text: str, allowed: list[str] | None) -> npt.NDArray[np.uint32]: ...
+    def encode_batch(
+        self, texts: _ArrowStrings, allowed: list[str] | None, threads: int = 0
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]: ...
+    def decode(self, ids: npt.NDArray[np.uint32]) -> str: ...
+    def decode_bytes(self, ids: npt.NDArray[np.uint32]) -> bytes: ...
+
+@final
+class BpeStream:
+    """Decodes one id at a time."""
+
+    def __new__(cls, tokenizer: BpeTokenizer) -> BpeStream: ...
+    def push(self, token: int) -> str: ...
+    def flush(self) -> str: ...
+
+@final
+class BpeTrainer:
+    """Counts pieces of text, then learns merges."""
+
+    def __new__(cls, pattern: str) -> BpeTrainer: ...
+    def add(self, texts: _ArrowStrings, threads: int = 0) -> None: ...
+    @property
+    def n_pieces(self) -> int: ...
+    def train(
+        self,
+        vocab_size: int,
+        min_frequency: int,
+        max_token_length: int,
+        first: list[str],
+        last: list[str],
+        progress: Callable[[int], object] | None,
+    ) -> BpeTokenizer: ...

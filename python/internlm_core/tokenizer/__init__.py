@@ -1,1 +1,28 @@
 """Tokenizers: load, encode, decode, train; and token shards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from internlm_core._lazy import attach
+
+if TYPE_CHECKING:
+    from internlm_core.tokenizer.packing import pack
+    from internlm_core.tokenizer.shards import Shard, ShardWriter
+    from internlm_core.tokenizer.streaming import DecodeStream
+    from internlm_core.tokenizer.tokenize import Tokenizer
+    from internlm_core.tokenizer.training import train
+
+__all__ = ["DecodeStream", "Shard", "ShardWriter", "Tokenizer", "pack", "train"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "DecodeStream": "streaming",
+        "Shard": "shards",
+        "ShardWriter": "shards",
+        "Tokenizer": "tokenize",
+        "pack": "packing",
+        "train": "training",
+    },
+)

@@ -1,1 +1,30 @@
 //! Byte-pair encoding: vocabularies, encoding, decoding and training.
+//!
+//! One merge engine ([`Merges`]) serves two front ends: tokenizers over bytes that cut text into
+//! pieces with a pattern first (tiktoken, Qwen), and tokenizers over characters with byte fallback
+//! and no pattern (InternLM2). Priority is always the rank of a merge, never a token id.
+
+mod bytelevel;
+mod cache;
+mod decode;
+mod encode;
+mod error;
+mod hf;
+mod merges;
+mod patterns;
+mod special;
+mod tiktoken;
+mod tokenizer;
+mod train;
+mod unicode;
+
+pub use bytelevel::{byte_to_char, char_to_byte};
+pub use cache::Cache;
+pub use decode::Utf8Stream;
+pub use error::BpeError;
+pub use hf::HfOptions;
+pub use merges::Merges;
+pub use patterns::Pattern;
+pub use special::{AddedToken, Allowed};
+pub use tokenizer::{Alphabet, Tokenizer};
+pub use train::{TrainOptions, WordCounts, train};

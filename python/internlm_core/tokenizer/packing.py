@@ -1,0 +1,127 @@
+"""Records to token shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from internlm_core._progress import Task
+from internlm_core.errors import DataError
+from internlm_core.tokenizer.shards import Shard, ShardWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import numpy.typing as npt
+
+    from internlm_core.tokenizer.tokenize import Tokenizer
+
+__all__ = ["frames_of", "pack"]
+
+_ROWS = 4_000
+
+
+def pack(
+    records: Iterable[pl.DataFrame | str | Path],
+    tokenizer: Tokenizer,
+    out: str | Path,
+    *,
+    bos: str | None = "<s>",
+    eos: str | None = "</s>",
+    threads: int = 0,
+    quiet: bool = False,
+) -> Shard:
+    """Encode records into one shard; memory holds a few thousand records at a time.
+
+    A shard that lies at `out` already, made from as many records with the same tokenizer, is
+    returned as it is: a rerun packs only what is missing.
+
+    Args:
+        records: Frames with `text` and optionally `id`, or paths of Parquet files with them.
+        tokenizer: Encodes; its fingerprint goes into the shard.
+        out: Folder to make.
+        bos: Special token put before each document, if the vocabulary has it.
+        eos: Special token put after each document, if the vocabulary has it.
+        threads: 0 means all cores; the result does not depend on it.
+        quiet: Show no progress.
+
+    Raises:
+        DataError: A record file without a `text` column, or that can't be read.
+    """
+    out = Path(out)
+    records = list(records)
+    if (out / "shard.json").exists():
+        shard = Shard.open(out, fingerprint=tokenizer.fingerprint)
+        if len(shard) == sum(_height(item) for item in records):
+            return shard
+    special = tokenizer.special_tokens
+    before = np.array([special[bos]] if bos in special else [], np.uint32)
+    after = np.array([special[eos]] if eos in special else [], np.uint32)
+    writer = ShardWriter(out, fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
+    with Task("Packing", quiet=quiet) as task, writer:
+        for frame in frames_of(records):
+            ids, offsets = tokenizer.encode_batch(frame["text"], threads=threads)
+            ids, offsets = _wrapped(ids, offsets, before, after)
+            names = frame["id"].to_list() if "id" in frame.columns else []
+            writer.add(ids, offsets, ids=names)
+            task.advance(frame.height)
+    return Shard.open(out)
+
+
+def _height(item: pl.DataFrame | str | Path) -> int:
+    if isinstance(item, pl.DataFrame):
+        return item.height
+    return int(_scan(item).select(pl.len()).collect().item())
+
+
+def _scan(path: str | Path) -> pl.LazyFrame:
+    frame = pl.scan_parquet(path)
+    try:
+        names = frame.collect_schema().names()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: can't be read as Parquet: {error}") from None
+    if "text" not in names:
+        raise DataError(f"{path}: no column 'text'; it has {', '.join(names)}")
+    return frame.select([name for name in ("id", "text") if name in names])
+
+
+def frames_of(records: Iterable[pl.DataFrame | str | Path]) -> Iterator[pl.DataFrame]:
+    """Frames of a few thousand records with `text` and, where there, `id`."""
+    for item in records:
+        if isinstance(item, pl.DataFrame):
+            if "text" not in item.columns:
+                raise DataError(f"no column 'text'; the frame has {', '.join(item.columns)}")
+            yield from item.iter_slices(_ROWS)
+            continue
+        lazy, start = _scan(item), 0
+        while (frame := lazy.slice(start, _ROWS).collect()).height:
+            yield frame
+            start += frame.height
+
+
+def _wrapped(
+    ids: npt.NDArray[np.uint32],
+    offsets: npt.NDArray[np.int64],
+    before: npt.NDArray[np.uint32],
+    after: npt.NDArray[np.uint32],
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    """Each document with its marks around it, in one pass."""
+    extra = len(before) + len(after)
+    if not extra:
+        return ids, offsets
+    documents = len(offsets) - 1
+    starts = offsets[:-1] + extra * np.arange(documents)
+    wrapped = np.empty(len(ids) + extra * documents, np.uint32)
+    inside = np.ones(len(wrapped), bool)
+    ends = starts + np.diff(offsets) + len(before)
+    for at, value in enumerate(before):
+        inside[starts + at] = False
+        wrapped[starts + at] = value
+    for at, value in enumerate(after):
+        inside[ends + at] = False
+        wrapped[ends + at] = value
+    wrapped[inside] = ids
+    return wrapped, offsets + extra * np.arange(documents + 1)

@@ -1,0 +1,280 @@
+"""The tokenizer: text to ids and back."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import polars as pl
+
+from internlm_core._core import BpeTokenizer
+from internlm_core._files import atomic_path
+from internlm_core.errors import TokenizerError
+from internlm_core.tokenizer.streaming import DecodeStream
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    import numpy.typing as npt
+    from typing_extensions import Self
+
+    Ids = npt.NDArray[np.uint32]
+
+__all__ = ["Tokenizer"]
+
+# Special tokens of OpenAI's published encodings (tiktoken, tiktoken_ext/openai_public.py).
+_TIKTOKEN_SPECIALS = {
+    "cl100k": {
+        "<|endoftext|>": 100257,
+        "<|fim_prefix|>": 100258,
+        "<|fim_middle|>": 100259,
+        "<|fim_suffix|>": 100260,
+        "<|endofprompt|>": 100276,
+    },
+    "o200k": {"<|endoftext|>": 199999, "<|endofprompt|>": 200018},
+}
+
+
+class Tokenizer:
+    """A byte-pair encoding, loaded by `from_file` or made by `train`.
+
+    Control tokens never come from text unless a call allows them by name. Lone surrogates in a
+    Python string, which no UTF-8 text can hold, are replaced by U+FFFD.
+    """
+
+    def __init__(self, core: BpeTokenizer, source: tuple[str, ...]) -> None:
+        self._core = core
+        # What `pickle` needs to make it again.
+        self._source = source
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        pattern: Literal["gpt2", "cl100k", "qwen", "o200k"] | None = None,
+        parity: bool = False,
+    ) -> Self:
+        """Load a tokenizer.
+
+        Args:
+            path: A Hugging Face `tokenizer.json` or a folder with one (names of special tokens are
+                then read from `tokenizer_config.json` too), or a `.tiktoken` rank file.
+            pattern: For rank files, how text is cut; guessed from the name where it can be.
+            parity: Let text merge into control tokens as the reference library does (InternLM2's
+                text "<s>" becomes id 1). Off, such text stays text.
+
+        Raises:
+            TokenizerError: The file is missing, contradictory, or asks for what is not supported.
+        """
+        path = Path(path)
+        if path.is_dir():
+            path = path / "tokenizer.json"
+        try:
+            if path.suffix == ".tiktoken":
+                return cls._from_tiktoken(path, pattern)
+            config_path = path.with_name("tokenizer_config.json")
+            text = path.read_text("utf-8")
+            config = config_path.read_text("utf-8") if config_path.is_file() else None
+            return cls._from_hf(text, config, parity)
+        except OSError as error:
+            raise TokenizerError(f"{path}: can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise TokenizerError(f"{path}: is not UTF-8 text") from None
+        except TokenizerError as error:
+            raise TokenizerError(f"{path}: {error}") from None
+
+    @classmethod
+    def _from_hf(cls, text: str, config: str | None, parity: bool) -> Self:
+        core = BpeTokenizer.from_hf(text, config, parity)
+        return cls(core, ("hf", text, config or "", str(int(parity))))
+
+    @classmethod
+    def _from_tiktoken(cls, path: Path, pattern: str | None) -> Self:
+        if pattern is None:
+            pattern = next((name for name in _TIKTOKEN_SPECIALS if name in path.name), None)
+        if pattern is None:
+            raise TokenizerError(
+                "a rank file does not say how text is cut; pass pattern='cl100k' or 'o200k'"
+            )
+        specials = list(_TIKTOKEN_SPECIALS.get(pattern, {}).items())
+        ranks = path.read_bytes()
+        core = BpeTokenizer.from_tiktoken(ranks, pattern, specials)
+        return cls(core, ("tiktoken", ranks.decode("latin-1"), pattern))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._source,)
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size}, fingerprint={self.fingerprint[:12]!r})"
+
+    # --- encoding ---------------------------------------------------------------------------------
+
+    def encode(self, text: str, *, allowed_special: Literal["all"] | Collection[str] = ()) -> Ids:
+        """Ids of a text, uint32 `[n]`.
+
+        Args:
+            text: Any string.
+            allowed_special: Names of special tokens that may be found in the text, or `"all"`; by
+                default none: the text is text, whatever it spells.
+
+        Raises:
+            TokenizerError: A name that is no special token of this vocabulary.
+        """
+        return self._core.encode(_clean(text), self._names(allowed_special))
+
+    def encode_ordinary(self, text: str) -> Ids:
+        """Ids of a text without any special token, uint32 `[n]`."""
+        return self._core.encode(_clean(text), [])
+
+    def encode_batch(
+        self,
+        texts: pl.Series | Sequence[str],
+        *,
+        allowed_special: Literal["all"] | Collection[str] = (),
+        threads: int = 0,
+    ) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids of many texts in one array.
+
+        Args:
+            texts: Strings, or any Arrow string column; null counts as empty.
+            allowed_special: As for `encode`.
+            threads: 0 means all cores; the result does not depend on it.
+
+        Returns:
+            `(ids, offsets)`: uint32 `[n]` and int64 `[len(texts) + 1]`; text `i` has
+            `ids[offsets[i]:offsets[i + 1]]`.
+        """
+        if not hasattr(texts, "__arrow_c_stream__") and not hasattr(texts, "__arrow_c_array__"):
+            texts = pl.Series([_clean(text) for text in texts], dtype=pl.String)
+        return self._core.encode_batch(texts, self._names(allowed_special), threads)
+
+    def count(self, text: str) -> int:
+        """Number of ids of a text."""
+        return len(self.encode_ordinary(text))
+
+    def _names(self, allowed: Literal["all"] | Collection[str]) -> list[str] | None:
+        if isinstance(allowed, str):
+            if allowed != "all":
+                raise TokenizerError(
+                    f"allowed_special={allowed!r}: expected 'all' or a set of names"
+                )
+            return None
+        return list(allowed)
+
+    # --- decoding ---------------------------------------------------------------------------------
+
+    def decode(self, ids: Iterable[int] | Ids, *, parity: bool = False) -> str:
+        """Text of ids; bytes that are no UTF-8 become U+FFFD, one for each maximal invalid part.
+
+        Args:
+            ids: Token ids.
+            parity: Drop one leading space where the file's own decoder does so (InternLM2); by
+                default nothing is lost.
+
+        Raises:
+            TokenizerError: An id is outside the vocabulary.
+        """
+        text = self._core.decode(_as_ids(ids))
+        if parity and self._core.strips_space:
+            return text.removeprefix(" ")
+        return text
+
+    def decode_bytes(self, ids: Iterable[int] | Ids) -> bytes:
+        """The exact bytes of ids.
+
+        Raises:
+            TokenizerError: An id is outside the vocabulary.
+        """
+        return self._core.decode_bytes(_as_ids(ids))
+
+    def stream(self) -> DecodeStream:
+        """A decoder for ids that come one at a time."""
+        return DecodeStream(self._core)
+
+    # --- vocabulary -------------------------------------------------------------------------------
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special and unused ones included."""
+        return self._core.vocab_size
+
+    @property
+    def n_merges(self) -> int:
+        """Number of merge rules."""
+        return self._core.n_merges
+
+    @cached_property
+    def special_tokens(self) -> dict[str, int]:
+        """Name → id of the added tokens."""
+        return {name: token for name, token, _ in self._core.added()}
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        """Ids that the file's template puts before a text (`<s>` for InternLM2)."""
+        return tuple(self._core.prefix)
+
+    def id_to_bytes(self, token: int) -> bytes:
+        """The bytes an id stands for; for a special token its name.
+
+        Raises:
+            TokenizerError: The id is outside the vocabulary.
+        """
+        return self._core.piece(token)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides ids, as hex digits; equal for equal tokenizers."""
+        return self._core.fingerprint()
+
+    def save(self, path: str | Path) -> None:
+        """Write `tokenizer.json` (the `tokenizers` library gives the same ids) or `.tiktoken`.
+
+        Raises:
+            TokenizerError: The format can't express this vocabulary.
+        """
+        path = Path(path)
+        tiktoken = path.suffix == ".tiktoken"
+        if not tiktoken and self._source[0] == "hf":
+            text = self._source[1]
+        else:
+            text = self._core.to_tiktoken() if tiktoken else self._core.to_hf()
+        with atomic_path(path) as partial:
+            partial.write_text(text, "utf-8")
+        if not tiktoken and self._source[0] == "hf" and self._source[2]:
+            with atomic_path(path.with_name("tokenizer_config.json")) as partial:
+                partial.write_text(self._source[2], "utf-8")
+
+
+def _restore(source: tuple[str, ...]) -> Tokenizer:
+    """Make a pickled tokenizer again."""
+    kind, text, *rest = source
+    if kind == "hf":
+        core = BpeTokenizer.from_hf(text, rest[0] or None, rest[1] == "1")
+    else:
+        specials = list(_TIKTOKEN_SPECIALS.get(rest[0], {}).items())
+        core = BpeTokenizer.from_tiktoken(text.encode("latin-1"), rest[0], specials)
+    return Tokenizer(core, source)
+
+
+def _clean(text: str) -> str:
+    """The text, or with U+FFFD for lone surrogates where there are any."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _as_ids(ids: Iterable[int] | Ids) -> Ids:
+    if isinstance(ids, np.ndarray) and ids.dtype == np.uint32:
+        return np.ascontiguousarray(ids)
+    values = ids if isinstance(ids, np.ndarray) else np.array(list(ids), dtype=np.int64)
+    if values.size and (values.min() < 0 or values.max() > np.iinfo(np.uint32).max):
+        worst = int(values.min()) if values.min() < 0 else int(values.max())
+        raise TokenizerError(f"id {worst} is outside the vocabulary")
+    return values.astype(np.uint32)

@@ -1,0 +1,174 @@
+//! A loaded tokenizer: its pieces, merge rules, alphabet and added tokens.
+
+use sha2::{Digest, Sha256};
+
+use crate::encode::Characters;
+use crate::special::{AddedToken, Allowed};
+use crate::{BpeError, Merges, Pattern, Utf8Stream};
+
+/// What the symbols are that merging starts from.
+#[derive(Debug, Clone)]
+pub enum Alphabet {
+    /// Bytes, inside the pieces of a pattern; the ids of the 256 bytes.
+    Bytes(Pattern, Box<[u32; 256]>),
+    /// Characters over the whole text, unknown ones as bytes.
+    Characters(Box<Characters>),
+}
+
+/// A byte-pair encoding with everything that encoding and decoding need.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    /// Id → the bytes it stands for; for added tokens their written form.
+    pub(crate) pieces: Vec<Box<[u8]>>,
+    pub(crate) merges: Merges,
+    pub(crate) alphabet: Alphabet,
+    pub(crate) nfc: bool,
+    pub(crate) added: Vec<AddedToken>,
+    /// Ids that the file's template puts before a text.
+    pub(crate) prefix: Vec<u32>,
+    /// Whether the file's decoder drops one leading space.
+    pub(crate) strips_space: bool,
+}
+
+impl Tokenizer {
+    /// Number of ids, unused ones included.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The bytes that an id stands for.
+    ///
+    /// # Errors
+    /// The id is outside the vocabulary.
+    pub fn piece(&self, id: u32) -> Result<&[u8], BpeError> {
+        let piece = self.pieces.get(id as usize);
+        piece.map(AsRef::as_ref).ok_or(BpeError::UnknownId { id, size: self.pieces.len() })
+    }
+
+    /// All pieces by id.
+    #[must_use]
+    pub fn pieces(&self) -> &[Box<[u8]>] {
+        &self.pieces
+    }
+
+    /// The merge rules.
+    #[must_use]
+    pub fn merges(&self) -> &Merges {
+        &self.merges
+    }
+
+    /// The added tokens, in order of id.
+    #[must_use]
+    pub fn added(&self) -> &[AddedToken] {
+        &self.added
+    }
+
+    /// Ids that the file's template puts before a text.
+    #[must_use]
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
+    /// Whether the published decoder drops one leading space.
+    #[must_use]
+    pub fn strips_space(&self) -> bool {
+        self.strips_space
+    }
+
+    /// The pattern that cuts text, where there is one.
+    #[must_use]
+    pub fn pattern(&self) -> Option<Pattern> {
+        match &self.alphabet {
+            Alphabet::Bytes(pattern, _) => Some(*pattern),
+            Alphabet::Characters(_) => None,
+        }
+    }
+
+    /// Gives ids their names from `names`, as `tokenizer_config.json` lists them.
+    ///
+    /// An id keeps its place: a name is laid over it, never appended. Unless `parity` asks for the
+    /// reference's behaviour, no text can be merged into a control token afterwards.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn overlay(&mut self, names: &[AddedToken], parity: bool) -> Result<(), BpeError> {
+        for name in names {
+            self.piece(name.id)?;
+            self.pieces[name.id as usize] = name.content.as_bytes().into();
+            self.added.retain(|token| token.id != name.id);
+            self.added.push(name.clone());
+            if !parity {
+                self.merges.forget_result(name.id);
+            }
+        }
+        self.added.sort_by_key(|token| token.id);
+        Ok(())
+    }
+
+    /// A matcher for the named special tokens.
+    ///
+    /// # Errors
+    /// A name that is no added token.
+    pub fn allow(&self, names: &[String]) -> Result<Allowed, BpeError> {
+        let find = |name: &String| {
+            let token = self.added.iter().find(|token| token.content == *name);
+            token.cloned().ok_or_else(|| BpeError::UnknownSpecial(name.clone()))
+        };
+        Allowed::only(names.iter().map(find).collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// A matcher for every added token.
+    ///
+    /// # Errors
+    /// The tokens are too large for a matcher.
+    pub fn allow_all(&self) -> Result<Allowed, BpeError> {
+        Allowed::only(self.added.iter().cloned())
+    }
+
+    /// The bytes of `ids`, one after the other.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>, BpeError> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            bytes.extend_from_slice(self.piece(id)?);
+        }
+        Ok(bytes)
+    }
+
+    /// The text of `ids`; invalid bytes become U+FFFD.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, BpeError> {
+        let mut stream = Utf8Stream::default();
+        let mut text = stream.push(&self.decode_bytes(ids)?);
+        text.push_str(&stream.flush());
+        Ok(text)
+    }
+
+    /// SHA-256 over everything that decides ids: equal for equal tokenizers from any file form.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let pattern = self.pattern().map_or("characters", Pattern::regex);
+        hash.update(format!("internlm-bpe 1\n{pattern}\n{}\n", self.nfc));
+        for piece in &self.pieces {
+            hash.update((piece.len() as u64).to_le_bytes());
+            hash.update(piece);
+        }
+        for (order, (_, left, right, result)) in self.merges.sorted().into_iter().enumerate() {
+            for value in [order as u32, left, right, result] {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        for token in &self.added {
+            hash.update(token.id.to_le_bytes());
+            hash.update(token.content.as_bytes());
+            hash.update([u8::from(token.special)]);
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
