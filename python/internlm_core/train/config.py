@@ -1,0 +1,178 @@
+"""Configuration of a training run: the model, its phases, and how it is optimised."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from internlm_core._config import Config
+from internlm_core.model.config import ModelConfig
+from internlm_core.train.schedule import ScheduleConfig, learning_rate
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["OptimizerConfig", "PhaseConfig", "Plan", "TrainConfig"]
+
+
+class OptimizerConfig(Config):
+    """AdamW (Loshchilov & Hutter 2019) and gradient clipping."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Report §3.2.2."""
+    eps: float = Field(1e-8, gt=0)
+    """Report §3.2.2."""
+    weight_decay: float = Field(0.1, ge=0)
+    """Report §3.2.2; norms and biases are left out, as is usual."""
+    clip_norm: float = Field(1.0, ge=0)
+    """Largest L2 norm of the whole gradient; 0 turns clipping off. InternEvo's value."""
+
+
+class PhaseConfig(Config):
+    """A stretch of training with one window, one RoPE base and one mixture of sources."""
+
+    name: str = Field("train", pattern=r"^[A-Za-z0-9._-]+$")
+    tokens: int | None = Field(None, gt=0)
+    """Tokens to train on; instead of `share` and `epochs`."""
+    share: float | None = Field(None, gt=0, le=1)
+    """Part of `total_tokens`; the report's phases take 0.9, 0.09 and 0.01."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the data that the phase selects."""
+    sequence_length: int = Field(4096, ge=2)
+    """Window: longer documents are cut, and the rest is used too (report §3.3.1)."""
+    rope_theta: float = Field(50_000.0, gt=0)
+    """Report §3.3: 50,000 in the 4K phase, 1,000,000 in the 32K phase."""
+    batch_tokens: int = Field(4_000_000, gt=0)
+    """Tokens of one optimizer step, over all ranks (report, Table 3: 4M and 5M)."""
+    mixture: dict[str, float] = Field(default_factory=dict)
+    """Weight of each source; empty takes all sources as they are."""
+    short_fraction: float | None = Field(None, ge=0, le=1)
+    """Share of tokens from documents of at most `short_length` tokens (report §3.3.2: half)."""
+    short_length: int | None = Field(None, gt=0)
+    """Longest short document; the previous phase's window when not given."""
+    on_exhausted: Literal["repeat", "stop"] = "repeat"
+    """What a source does at its end: start over in a new order, or end the phase."""
+    schedule: ScheduleConfig | None = None
+    """Own learning-rate schedule; without one the phase goes on along the one before it."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        given = [k for k in ("tokens", "share", "epochs") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"phase {self.name!r}: expected exactly one of tokens, share, epochs; got"
+                f" {', '.join(given) or 'none'}"
+            )
+        if any(weight < 0 for weight in self.mixture.values()) or (
+            self.mixture and not sum(self.mixture.values())
+        ):
+            raise ValueError(f"phase {self.name!r}: mixture weights must be ≥ 0, and one above 0")
+        if self.batch_tokens < self.sequence_length:
+            raise ValueError(
+                f"phase {self.name!r}: batch_tokens={self.batch_tokens} must be at least"
+                f" sequence_length={self.sequence_length}"
+            )
+        return self
+
+
+class TrainConfig(Config):
+    """A whole run. `internlm_core.train` has the presets `demo`, `1.8b`, `7b` and `20b`."""
+
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Keys of `ModelConfig`; `vocab_size`, `max_position_embeddings`, `rope_theta` and `dtype` come
+    from the shards and phases when not given. Ignored with `init_from`."""
+    init_from: str | None = None
+    """Checkpoint whose weights the run starts from, instead of new ones."""
+    phases: tuple[PhaseConfig, ...] = Field(min_length=1)
+    total_tokens: int | None = Field(None, gt=0)
+    """Tokens of all phases together, for phases given as a share."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Of the first phase, and of those after it up to one with its own."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    dtype: Literal["fp32", "bf16"] = "bf16"
+    """Type of the forward and backward pass; with bf16 the master weights stay fp32."""
+    micro_batch_tokens: int = Field(16_384, gt=0)
+    """Most tokens of one forward pass (at least a window); changes memory, not the result."""
+    activation_checkpointing: float = Field(0.0, ge=0, le=1)
+    """Share of layers whose activations are recomputed."""
+    seed: int = 1024
+    """Weights and data order; 1024 is InternEvo's."""
+    device: str = "cpu"
+    """`cpu`, `cuda`, `cuda:1`."""
+    threads: int = Field(0, ge=0)
+    """CPU threads of torch; 0 leaves its choice. The last bits of a CPU run depend on it."""
+    checkpoint_every: int = Field(500, gt=0)
+    """Steps between checkpoints; the ends of phases are always saved."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints that stay; the ends of phases stay as well."""
+    evaluate_every: int = Field(0, ge=0)
+    """Steps between held-out losses; 0: only at the start and at the ends of phases."""
+    evaluate_tokens: int = Field(262_144, gt=0)
+    """Most held-out tokens of one evaluation."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if any(p.share is not None for p in self.phases) and self.total_tokens is None:
+            raise ValueError("phases with a share need total_tokens")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"phases need different names, got {', '.join(names)}")
+        window = max(phase.sequence_length for phase in self.phases)
+        if self.micro_batch_tokens < window:
+            raise ValueError(
+                f"micro_batch_tokens={self.micro_batch_tokens} must hold a window of {window} tokens"
+            )
+        return self
+
+
+class Plan:
+    """Steps of a run, phase by phase, once the lengths of the phases in tokens are known.
+
+    Args:
+        config: The run.
+        tokens: Tokens of each phase.
+    """
+
+    def __init__(self, config: TrainConfig, tokens: list[int]) -> None:
+        self.config = config
+        self.tokens = tokens
+        self.steps = [
+            math.ceil(n / phase.batch_tokens) for n, phase in zip(tokens, config.phases, strict=True)
+        ]
+        self.total = sum(self.steps)
+        # Phases that share a schedule: its configuration, first step and number of steps.
+        self._spans: list[tuple[ScheduleConfig, int, int]] = []
+        first = 0
+        for number, (phase, steps) in enumerate(zip(config.phases, self.steps, strict=True)):
+            if number == 0 or phase.schedule is not None:
+                self._spans.append((phase.schedule or config.schedule, first, steps))
+            else:
+                schedule, start, so_far = self._spans[-1]
+                self._spans[-1] = (schedule, start, so_far + steps)
+            first += steps
+
+    def phase_of(self, step: int) -> tuple[int, int]:
+        """Number of the phase of `step`, and the step's number within it, both from 0."""
+        for number, steps in enumerate(self.steps):
+            if step < steps:
+                return number, step
+            step -= steps
+        raise IndexError("the run has fewer steps")
+
+    def ends(self) -> list[int]:
+        """Steps done when each phase is over."""
+        return [sum(self.steps[: i + 1]) for i in range(len(self.steps))]
+
+    def target(self, step: int) -> int:
+        """Tokens of its phase that are consumed when `step` is done."""
+        number, within = self.phase_of(step)
+        return min(self.tokens[number], (within + 1) * self.config.phases[number].batch_tokens)
+
+    def lr(self, step: int) -> float:
+        """Learning rate of `step`."""
+        for schedule, first, steps in reversed(self._spans):
+            if step >= first:
+                return learning_rate(schedule, step - first, steps)
+        raise IndexError("steps count from 0")
