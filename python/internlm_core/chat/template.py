@@ -10,6 +10,7 @@ An assistant turn with a call ends `<|action_start|>{plugin or interpreter}\n{bo
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 
     from internlm_core.tokenizer import Tokenizer
 
-__all__ = ["Message", "Segment", "render", "stop_ids"]
+__all__ = ["Message", "Segment", "fingerprint", "flatten", "render", "stop_ids"]
 
 Message = Mapping[str, Any]
 
 _ROLES = ("system", "user", "assistant", "environment")
 _KINDS = ("plugin", "interpreter")
+# Turns whose name may be a control token; a user's name is text, whatever it spells.
+_NAMED = ("system", "environment")
 _FIELDS = {"role", "content", "name", "calls"}
 
 
@@ -42,7 +45,7 @@ class Segment:
         ids: Token ids, uint32 `[n]`; empty when no tokenizer was given and the segment is text.
         bytes: The UTF-8 bytes that the ids stand for.
         role: `system`, `user`, `assistant`, `environment`, or `control` for the leading `<s>`.
-        turn: Number of the message, from 0; -1 for the leading `<s>`.
+        turn: Number of the message, from 0; -1 for the leading `<s>` and the list of tools.
         supervised: Whether training learns to write it: what an assistant says, its calls, and the
             token that ends its turn.
     """
@@ -94,7 +97,8 @@ def render(
 
     Args:
         messages: Each `{"role", "content"}`, optionally `"name"` (written after the role: `file`,
-            or `plugin` and `interpreter`, which become their control tokens) and, for assistants,
+            or for system and environment `plugin` and `interpreter`, which become their control
+            tokens) and, for assistants,
             `"calls"`: a list of `{"kind": "plugin" | "interpreter", "body": str | dict}`.
         tools: Tool descriptions (`name`, `description`, `parameters`), written as one JSON list in
             a system turn named plugin, after the leading system turns.
@@ -111,11 +115,11 @@ def render(
     control = INTERNLM2 if tokenizer is None else ControlIds.of(tokenizer)
     writer = _Writer(control, tokenizer)
     writer.token(control.bos, "control", -1)
-    for turn, message in enumerate(_with_tools(messages, tools)):
+    for turn, message in _with_tools(messages, tools):
         _check(message, turn)
         _turn(writer, message, turn)
     if add_generation_prompt:
-        turn = len(messages) + bool(tools)
+        turn = len(messages)
         writer.token(control.im_start, "assistant", turn)
         writer.text("assistant\n", "assistant", turn)
     return writer.segments
@@ -126,21 +130,69 @@ def stop_ids(control: ControlIds = INTERNLM2) -> tuple[int, ...]:
     return (control.eos, control.im_end, control.action_end)
 
 
+def flatten(
+    segments: Sequence[Segment],
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    """The ids of all segments in a row, uint32 `[n]`, and 1 where they are supervised, uint8 `[n]`.
+
+    Raises:
+        DataError: A text segment was rendered without a tokenizer.
+    """
+    if any(segment.bytes and not len(segment.ids) for segment in segments):
+        raise DataError("the segments carry no ids: render them with a tokenizer")
+    ids = np.concatenate([np.zeros(0, np.uint32), *(segment.ids for segment in segments)])
+    flags = [np.full(len(segment.ids), segment.supervised, np.uint8) for segment in segments]
+    return ids, np.concatenate([np.zeros(0, np.uint8), *flags])
+
+
+# One of everything the format has, so that any change of layout, ids or masks changes the hash.
+_SAMPLE: tuple[Message, ...] = (
+    {"role": "system", "content": "s"},
+    {"role": "user", "name": "file", "content": " a\nb "},
+    {
+        "role": "assistant",
+        "content": "t",
+        "calls": [
+            {"kind": "plugin", "body": {"name": "f", "parameters": {"x": 1}}},
+            {"kind": "interpreter", "body": "```python\n1\n```"},
+        ],
+    },
+    {"role": "environment", "name": "plugin", "content": "<|im_end|>"},
+    {"role": "assistant", "content": "u"},
+)
+
+
+def fingerprint(
+    tokenizer: Tokenizer | None = None, *, dialect: Literal["internlm2"] = "internlm2"
+) -> str:
+    """Hash of how conversations are rendered: ids, bytes and masks of a fixed one.
+
+    Stored beside a tuned model, so that a server with another rendering can tell.
+    """
+    digest = hashlib.sha256()
+    tools = [{"name": "f", "description": "d", "parameters": {}}]
+    segments = render(_SAMPLE, tools, tokenizer, dialect=dialect, add_generation_prompt=True)
+    for segment in segments:
+        digest.update(np.asarray(segment.ids, "<u4").tobytes())
+        digest.update(b"|%b|%d|" % (segment.bytes, segment.supervised))
+    return digest.hexdigest()
+
+
 def _with_tools(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
-) -> list[Message]:
-    messages = list(messages)
+) -> list[tuple[int, Message]]:
+    numbered = list(enumerate(messages))
     if not tools:
-        return messages
+        return numbered
     leading = 0
-    while leading < len(messages) and messages[leading].get("role") == "system":
+    for message in messages:
+        if not isinstance(message, Mapping) or message.get("role") != "system":
+            break
         leading += 1
-    listing = json.dumps(list(tools), ensure_ascii=False, indent=2)
-    return [
-        *messages[:leading],
-        {"role": "system", "name": "plugin", "content": listing},
-        *messages[leading:],
-    ]
+    # As documented: four spaces, and a newline before the end of the turn.
+    listing = json.dumps(list(tools), ensure_ascii=False, indent=4) + "\n"
+    described = {"role": "system", "name": "plugin", "content": listing}
+    return [*numbered[:leading], (-1, described), *numbered[leading:]]
 
 
 def _check(message: Message, turn: int) -> None:
@@ -151,8 +203,11 @@ def _check(message: Message, turn: int) -> None:
     unknown = set(message) - _FIELDS
     if unknown:
         raise DataError(f"{where}: unknown field {', '.join(sorted(unknown))}")
-    if not isinstance(message.get("content", ""), str):
+    if not isinstance(message.get("content", ""), (str, type(None))):
         raise DataError(f"{where}: content must be a string")
+    name = message.get("name")
+    if name is not None and (not isinstance(name, str) or "\n" in name):
+        raise DataError(f"{where}: name must be a string of one line")
     if message.get("calls") and message["role"] != "assistant":
         raise DataError(f"{where}: only an assistant makes calls, not {message['role']}")
     for call in message.get("calls") or ():
@@ -165,13 +220,14 @@ def _turn(writer: _Writer, message: Message, turn: int) -> None:
     says = role == "assistant"
     writer.token(control.im_start, role, turn)
     name = message.get("name")
-    if name in _KINDS:
+    kind = name.removeprefix("<|").removesuffix("|>") if name else None
+    if kind in _KINDS and role in _NAMED:
         writer.text(f"{role} name=", role, turn)
-        writer.token(getattr(control, name), role, turn)
+        writer.token(getattr(control, kind), role, turn)
         writer.text("\n", role, turn)
     else:
         writer.text(f"{role} name={name}\n" if name else f"{role}\n", role, turn)
-    writer.text(message.get("content", ""), role, turn, supervised=says)
+    writer.text(message.get("content") or "", role, turn, supervised=says)
     for call in message.get("calls") or ():
         body = call["body"]
         text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)

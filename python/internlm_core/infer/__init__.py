@@ -1,1 +1,23 @@
 """Generation with a KV cache, sampling and scoring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from internlm_core._lazy import attach
+
+if TYPE_CHECKING:
+    from internlm_core.infer.engine import Chunk, Completion, Engine
+    from internlm_core.infer.sampling import SamplingParams
+
+__all__ = ["Chunk", "Completion", "Engine", "SamplingParams"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Chunk": "engine",
+        "Completion": "engine",
+        "Engine": "engine",
+        "SamplingParams": "sampling",
+    },
+)
