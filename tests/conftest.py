@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +34,32 @@ def test_data() -> Path:
             "no test data: set INTERNLM_TEST_DATA to the folder that holds tokenizers/ and text/"
         )
     return folder
+
+
+@pytest.fixture
+def write_shard() -> Callable[..., Path]:
+    """Write documents (arrays of ids), with flags or without, as a token shard; returns its path."""
+
+    def write(
+        path: Path,
+        documents: Sequence[Any],
+        supervised: Sequence[Any] | None = None,
+        *,
+        vocab_size: int = 128,
+        fingerprint: str = "f" * 64,
+    ) -> Path:
+        from internlm_core.tokenizer import ShardWriter
+
+        writer = ShardWriter(
+            path,
+            fingerprint=fingerprint,
+            vocab_size=vocab_size,
+            supervised=supervised is not None,
+        )
+        with writer:
+            for number, document in enumerate(documents):
+                flags = None if supervised is None else supervised[number]
+                writer.add(document, supervised=flags)
+        return path
+
+    return write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,7 @@ def test_cosine_at_its_corners() -> None:
     assert rates[9 + 495] == pytest.approx(1.65e-4, rel=1e-12)  # half way down: the mean
     assert rates[-1] == pytest.approx(3e-5, rel=1e-12)
     assert max(rates) == 3e-4
-    assert all(a > b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[9:]))
 
 
 def test_linear_and_constant() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from internlm_core.errors import TrainError
 from internlm_core.tokenizer import Shard
 from internlm_core.train import PhaseConfig
-from internlm_core.train.stream import IGNORE, Exhausted, Mixer, Stream, to_arrays
+from internlm_core.train.stream import IGNORE, Mixer, SourceOver, Stream, to_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,9 @@ def test_epochs_differ_and_repeat_with_the_seed(shard: Path) -> None:
     assert first == order(1)
     assert first != order(2)
     per_epoch = next(
-        n for n in range(1, 300) if sum(b - a for r in first[:n] for _, a, b, _ in r) == len_of(opened)
+        n
+        for n in range(1, 300)
+        if sum(b - a for r in first[:n] for _, a, b, _ in r) == len_of(opened)
     )
     assert first[:per_epoch] != first[per_epoch : 2 * per_epoch]
 
@@ -120,7 +122,7 @@ def test_mixture_is_within_one_percent(two_sources: dict[str, list[Shard]]) -> N
 def test_without_a_mixture_everything_is_read_once(two_sources: dict[str, list[Shard]]) -> None:
     mixer = Mixer(two_sources, phase(on_exhausted="stop"), 0, 1, 16)
     counts = Counter()
-    with pytest.raises(Exhausted):
+    with pytest.raises(SourceOver):
         while True:
             counts.update(mixer.next().pieces[:, 0].tolist())
     assert mixer.tokens == mixer.epoch_tokens == 200 * 20 + 100 * 90

@@ -207,7 +207,7 @@ class Engine:
             InferError: A setting is out of range, or a prompt fills the session.
         """
         many = _as_list(prompts)
-        seeds = list(seed) if isinstance(seed, (list, tuple, np.ndarray)) else [seed] * len(many)
+        seeds: list[int | None] = [seed] * len(many) if _is_one(seed) else list(seed)  # type: ignore[arg-type, list-item]
         if len(seeds) != len(many):
             raise InferError(f"{len(seeds)} seeds for {len(many)} prompts: give one, or one each")
         params = SamplingParams(
@@ -312,19 +312,20 @@ class Engine:
         Raises:
             InferError: A text without a tokenizer, or an empty prompt.
         """
-        if isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], dict)):
-            if self.tokenizer is None:
-                raise InferError("there is no tokenizer.json in the model's folder: give ids")
-            if not isinstance(prompt, str):
-                segments = chat.render(prompt, tokenizer=self.tokenizer, add_generation_prompt=True)  # type: ignore[arg-type]
-                return [int(i) for segment in segments for i in segment.ids]
+        if not isinstance(prompt, str) and not _is_conversation(prompt):
+            given = [int(i) for i in prompt]  # type: ignore[arg-type]
+            if not given:
+                raise InferError("the prompt is empty: give at least one token")
+            return given
+        if self.tokenizer is None:
+            raise InferError("there is no tokenizer.json in the model's folder: give ids")
+        if isinstance(prompt, str):
             bos = self.model.config.bos_token_id
-            ids = self.tokenizer.encode_ordinary(prompt).tolist()
-            return ids if bos is None else [bos, *ids]
-        ids = [int(i) for i in prompt]  # type: ignore[call-overload]
-        if not ids:
-            raise InferError("the prompt is empty: give at least one token")
-        return ids
+            text: list[int] = self.tokenizer.encode_ordinary(prompt).tolist()
+            return text if bos is None else [bos, *text]
+        segments = chat.render(prompt, tokenizer=self.tokenizer, add_generation_prompt=True)  # type: ignore[arg-type]
+        rendered: list[int] = chat.flatten(segments)[0].tolist()
+        return rendered
 
     def _request(self, prompt: Prompt, params: SamplingParams) -> _Request:
         ids = self.encode(prompt)
@@ -337,7 +338,7 @@ class Engine:
         if params.stop and self.tokenizer is None:
             raise InferError("stop texts need a tokenizer.json in the model's folder: use stop_ids")
         stops = self._stop_ids | set(params.stop_ids)
-        if not isinstance(prompt, str) and isinstance(prompt[0], dict) and self.tokenizer:
+        if _is_conversation(prompt) and self.tokenizer is not None:
             stops |= set(chat.stop_ids(chat.ControlIds.of(self.tokenizer)))
         return _Request(
             prompt=ids,
@@ -430,6 +431,14 @@ def _check_rendering(folder: Path, tokenizer: Tokenizer) -> None:
             f"[yellow]{folder}: was tuned with another rendering of conversations"
             f" ({trained.get('dialect')}); answers may be worse[/yellow]"
         )
+
+
+def _is_conversation(prompt: Any) -> bool:
+    return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], dict)
+
+
+def _is_one(seed: Any) -> bool:
+    return seed is None or isinstance(seed, (int, np.integer))
 
 
 def _texts(stop: str | Sequence[str]) -> tuple[str, ...]:

@@ -87,5 +87,5 @@ class TextWriter:
         """The rest, when no more ids come; bytes that are no character become U+FFFD."""
         if self._stream is None or self._matcher.found is not None:
             return ""
-        shown = self._matcher.push(self._stream.finish())
+        shown = self._matcher.push(self._stream.flush())
         return shown + self._matcher.flush()

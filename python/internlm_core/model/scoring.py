@@ -21,7 +21,7 @@ _CHUNK_BYTES = 32 << 20
 def token_log_probs(
     model: InternLM2, ids: Tensor, labels: Tensor, *, cu_seqlens: Tensor | None = None
 ) -> Tensor:
-    """log p(label | what precedes it) for each position, in nats.
+    """Log p(label | what precedes it) for each position, in nats.
 
     Args:
         model: The model.
@@ -37,7 +37,7 @@ def token_log_probs(
     result = torch.zeros(flat.shape, device=ids.device)
     wanted = (flat >= 0).nonzero().squeeze(-1)
     rows = max(64, _CHUNK_BYTES // (4 * model.config.vocab_size))
-    for part in wanted.split(rows):
+    for part in torch.split(wanted, rows):
         logits = model.logits(hidden[part]).float()
         picked = logits.gather(1, flat[part, None]).squeeze(1)
         result[part] = picked - logits.logsumexp(-1)

@@ -57,9 +57,7 @@ def newest(out: Path) -> Path | None:
     except CheckpointError as error:
         older = [n for n in found if n != step]
         where = f"step-{max(older)}" if older else "the start"
-        raise CheckpointError(
-            f"{error}. Remove {found[step]} to go on from {where}"
-        ) from None
+        raise CheckpointError(f"{error}. Remove {found[step]} to go on from {where}") from None
     return found[step]
 
 
@@ -100,7 +98,9 @@ def write(
             write_manifest(partial)
     except Exception as error:
         # safetensors reports a full disk in its own exception type, by the system's number.
-        if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(error):
+        if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC}" in str(
+            error
+        ):
             last = max(checkpoints(out), default=None)
             kept = "no earlier one" if last is None else f"step-{last} is untouched"
             raise CheckpointError(

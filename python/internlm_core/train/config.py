@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from internlm_core._config import Config
-from internlm_core.model.config import ModelConfig
 from internlm_core.train.schedule import ScheduleConfig, learning_rate
 
 if TYPE_CHECKING:
@@ -42,8 +41,9 @@ class PhaseConfig(Config):
     """Passes over the data that the phase selects."""
     sequence_length: int = Field(4096, ge=2)
     """Window: longer documents are cut, and the rest is used too (report §3.3.1)."""
-    rope_theta: float = Field(50_000.0, gt=0)
-    """Report §3.3: 50,000 in the 4K phase, 1,000,000 in the 32K phase."""
+    rope_theta: float | None = Field(None, gt=0)
+    """RoPE base; as the model has it when not given (50,000 in a new one). Report §3.3: 50,000 in
+    the 4K phase, 1,000,000 in the 32K phase."""
     batch_tokens: int = Field(4_000_000, gt=0)
     """Tokens of one optimizer step, over all ranks (report, Table 3: 4M and 5M)."""
     mixture: dict[str, float] = Field(default_factory=dict)
@@ -139,7 +139,8 @@ class Plan:
         self.config = config
         self.tokens = tokens
         self.steps = [
-            math.ceil(n / phase.batch_tokens) for n, phase in zip(tokens, config.phases, strict=True)
+            math.ceil(n / phase.batch_tokens)
+            for n, phase in zip(tokens, config.phases, strict=True)
         ]
         self.total = sum(self.steps)
         # Phases that share a schedule: its configuration, first step and number of steps.

@@ -70,7 +70,7 @@ class Optimizer:
         if self._config.clip_norm:
             # The same guard as torch's clip_grad_norm_: a hair below the limit, never above.
             scale = (self._config.clip_norm / (norm + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(grads, scale)  # noqa: SLF001 - the call that torch's own clipping makes
+            torch._foreach_mul_(grads, scale)
         for group in self._adam.param_groups:
             group["lr"] = lr
         self._adam.step()

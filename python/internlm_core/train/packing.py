@@ -31,7 +31,9 @@ def cut(starts: IntArray, stops: IntArray, window: int) -> IntArray:
     counts = -(-(stops - starts) // window)
     document = np.repeat(np.arange(len(starts), dtype=np.int64), counts)
     # Number of each piece within its document: 0, 1, 2, …
-    ordinal = np.arange(len(document), dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
+    ordinal = np.arange(len(document), dtype=np.int64) - np.repeat(
+        np.cumsum(counts) - counts, counts
+    )
     first = starts[document] + ordinal * window
     last = np.minimum(first + window, stops[document])
     return np.stack([document, first, last], axis=1)

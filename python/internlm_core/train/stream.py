@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     IntArray = npt.NDArray[np.int64]
 
-__all__ = ["IGNORE", "Exhausted", "Mixer", "Row", "Stream", "to_arrays"]
+__all__ = ["IGNORE", "Mixer", "Row", "SourceOver", "Stream", "to_arrays"]
 
 IGNORE = -100
 """Label of a position without loss."""
@@ -36,7 +36,7 @@ _BUFFER_WINDOWS = 256
 """Windows of tokens packed at a time: best fit leaves well under 1 % of room in that many."""
 
 
-class Exhausted(Exception):
+class SourceOver(Exception):  # noqa: N818 - an event that ends a loop, not an error
     """A source with `on_exhausted = "stop"` has come to its end."""
 
 
@@ -106,7 +106,7 @@ class Stream:
         """The next row.
 
         Raises:
-            Exhausted: The epoch is over and the source does not repeat.
+            SourceOver: The epoch is over and the source does not repeat.
             TrainError: The stream has no documents.
         """
         if not len(self._start):
@@ -115,7 +115,7 @@ class Stream:
         while self._taken >= len(rows):
             if self._next >= len(self._start):
                 if not self._repeat:
-                    raise Exhausted(self.name)
+                    raise SourceOver(self.name)
                 self.epoch, self._next = self.epoch + 1, 0
             self._first, self._taken, self._rows = self._next, 0, None
             rows = self._packed()
@@ -252,19 +252,19 @@ class Mixer:
         """The next row; its shards are numbered over all sources, as in `shards`.
 
         Raises:
-            Exhausted: Every source is over.
+            SourceOver: Every source is over.
         """
         total, left = self.tokens, set(self.streams)
         while True:
             if not left:
-                raise Exhausted
+                raise SourceOver
             # Names break ties, so that the choice depends on the counts alone.
             name = max(
                 sorted(left), key=lambda n: self._weights[n] * (total + 1) - self.streams[n].tokens
             )
             try:
                 row = self.streams[name].next()
-            except Exhausted:
+            except SourceOver:
                 left.remove(name)
             else:
                 break

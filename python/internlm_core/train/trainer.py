@@ -7,6 +7,7 @@ the same number of threads).
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ from internlm_core.train.logs import StepLog
 from internlm_core.train.optim import Optimizer
 from internlm_core.train.signals import StopSignals
 from internlm_core.train.sources import describe, fingerprint_of, open_sources
-from internlm_core.train.stream import IGNORE, Exhausted, Mixer, Row, to_arrays
+from internlm_core.train.stream import IGNORE, Mixer, Row, SourceOver, to_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -162,7 +163,7 @@ class Trainer:
             values = {
                 "vocab_size": needed,
                 "max_position_embeddings": first.sequence_length,
-                "rope_theta": first.rope_theta,
+                "rope_theta": first.rope_theta or 50_000.0,
                 "dtype": str(dtype).removeprefix("torch."),
             } | self.config.model
             model = InternLM2(load_config(ModelConfig, values), seed=self.config.seed)
@@ -176,7 +177,7 @@ class Trainer:
         return model
 
     def _vocabulary(self) -> int:
-        return max(int(s.vocab_size) for group in self._sources.values() for s in group)
+        return max(int(s.info["vocab_size"]) for group in self._sources.values() for s in group)
 
     def _phase_tokens(self, number: int) -> int:
         phase, mixer = self.config.phases[number], self.mixers[number]
@@ -292,12 +293,15 @@ class Trainer:
 
     def _enter_phase(self, number: int, *, tell: bool = False) -> None:
         phase = self.config.phases[number]
-        self.model.set_rope(phase.rope_theta, phase.sequence_length)
+        before = self.model.config
+        theta = before.rope_theta if phase.rope_theta is None else phase.rope_theta
+        # A shorter window later on does not undo what was trained.
+        self.model.set_rope(theta, max(before.max_position_embeddings, phase.sequence_length))
         if tell:
             console.print(
                 f"Phase {phase.name}: {self.plan.tokens[number]:,} tokens in"
                 f" {self.plan.steps[number]:,} steps, window {phase.sequence_length:,}, RoPE base"
-                f" {phase.rope_theta:,.0f}"
+                f" {theta:,.0f}"
             )
 
     def _evaluate(self, held_out: dict[str, list[Shard]] | None, log: StepLog) -> None:
@@ -312,19 +316,17 @@ class Trainer:
             max_tokens=self.config.evaluate_tokens,
             batch_tokens=min(self.config.micro_batch_tokens, 16_384),
         )
-        done = [p.name for p, end in zip(self.config.phases, self.plan.ends()) if end <= self.step]
-        after = done[-1] if self.step in self.plan.ends() else None
+        ends = self.plan.ends()
+        after = self.config.phases[ends.index(self.step)].name if self.step in ends else None
         log.add(step=self.step, trained_tokens=self.tokens, phase_end=after, **result.to_dict())
 
     def _one_step(self, number: int) -> dict[str, Any]:
         mixer = self.mixers[number]
         target = self.plan.target(self.step)
         rows: list[Row] = []
-        while mixer.tokens < target:
-            try:
+        with contextlib.suppress(SourceOver):
+            while mixer.tokens < target:
                 rows.append(mixer.next())
-            except Exhausted:
-                break
         step_tokens = sum(row.tokens for row in rows)
         lr = self.plan.lr(self.step)
         loss, labels = self._backward(rows, mixer)
@@ -363,7 +365,7 @@ class Trainer:
                 torch.from_numpy(wanted)[None].to(device),
                 cu_seqlens=torch.from_numpy(bounds).to(device),
             )
-            (nll / labels).backward()
+            torch.autograd.backward(nll / labels)
             self.optimizer.gather()
             total += nll.detach().double()
         return float(total) / max(1, labels), labels
@@ -400,7 +402,9 @@ def _same_tokenizer(
     sources: dict[str, list[Shard]], held_out: dict[str, list[Shard]] | None
 ) -> None:
     if held_out is not None and fingerprint_of(held_out) != fingerprint_of(sources):
-        raise TrainError("the held-out shards were made with another tokenizer than the training shards")
+        raise TrainError(
+            "the held-out shards were made with another tokenizer than the training shards"
+        )
 
 
 def _same_as_base(folder: Path, fingerprint: str) -> None:
