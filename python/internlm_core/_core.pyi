@@ -19,6 +19,9 @@ __all__ = [
     # text
     "record_ids",
     # dedup
+    "candidate_probability",
+    "find_duplicates",
+    "minhash_signatures",
     # bpe
     "BpeStream",
     "BpeTokenizer",
@@ -42,6 +45,22 @@ def record_ids(
     """Identity of each record: xxh3-128 of source, url and text as 32 hex digits."""
 
 # --- dedup --------------------------------------------------------------------------------------
+
+def find_duplicates(
+    texts: _ArrowStrings, rank: npt.NDArray[np.uint32], options: dict[str, Any], threads: int = 0
+) -> tuple[
+    npt.NDArray[np.bool_],
+    npt.NDArray[np.uint32],
+    npt.NDArray[np.uint32],
+    npt.NDArray[np.float64],
+    int,
+]:
+    """keep, duplicate_of, cluster, jaccard by row; number of pairs compared."""
+
+def minhash_signatures(
+    texts: _ArrowStrings, options: dict[str, Any], threads: int = 0
+) -> npt.NDArray[np.uint32]: ...
+def candidate_probability(similarity: float, bands: int, rows: int) -> float: ...
 
 # --- bpe ----------------------------------------------------------------------------------------
 

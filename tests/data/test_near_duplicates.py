@@ -1,0 +1,266 @@
+"""Deduplication against brute force, and the faults that other tools are known for."""
+
+from __future__ import annotations
+
+import random
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from internlm_core.data.near_duplicates import dedup, s_curve, signatures
+from internlm_core.errors import ConfigError, DataError
+
+WORDS = [f"word{i}" for i in range(2_000)]
+
+
+def kept(texts: list[str] | pl.DataFrame, **settings: Any) -> list[int]:
+    data = texts if isinstance(texts, pl.DataFrame) else pl.Series(texts, dtype=pl.String)
+    return dedup(data, **settings)["keep"].arg_true().to_list()
+
+
+def shingle_set(text: str, n: int = 5) -> set[tuple[str, ...]]:
+    """Slow twin of the shingler, for words written apart and Chinese."""
+    units, word = [], ""
+    for c in text.lower():
+        if "\u4e00" <= c <= "\u9fff":
+            units += [word, c] if word else [c]
+            word = ""
+        elif c.isalnum():
+            word += c
+        elif word:
+            units.append(word)
+            word = ""
+    units += [word] if word else []
+    if not units:
+        return set()
+    if len(units) < n:
+        return {tuple(units)}
+    return {tuple(units[i : i + n]) for i in range(len(units) - n + 1)}
+
+
+def jaccard(one: set[Any], two: set[Any]) -> float:
+    return len(one & two) / len(one | two) if one | two else 0.0
+
+
+def edited(text: str, share: float, rng: random.Random) -> str:
+    parts = list(text) if "\u4e00" <= text[:1] <= "\u9fff" else text.split(" ")
+    for _ in range(int(len(parts) * share)):
+        parts[rng.randrange(len(parts))] = rng.choice(WORDS)
+    return ("" if parts and len(parts[0]) == 1 and parts[0] > "\u4e00" else " ").join(parts)
+
+
+@pytest.fixture(scope="module")
+def documents(test_data: Path) -> list[str]:
+    """Real English, Chinese and code, with copies changed by 0.2 to 6 %."""
+    rng = random.Random(7)
+    texts = []
+    for path in sorted((test_data / "text/en/shakespeare_md").rglob("*.md"))[:12]:
+        words = path.read_text().split()
+        texts += [" ".join(words[i : i + 180]) for i in range(0, 5_400, 180)]
+    novel = (test_data / "text/zh/sanguoyanyi.txt").read_text()
+    texts += [novel[i : i + 300] for i in range(0, 45_000, 300)]
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:150]:
+        try:
+            texts.append(path.read_text("utf-8")[:3_000])
+        except UnicodeDecodeError:
+            continue
+    texts = [text for text in texts if len(text) > 50]
+    copies = [edited(text, rng.uniform(0.002, 0.06), rng) for text in rng.sample(texts, 500)]
+    texts += copies
+    rng.shuffle(texts)
+    return texts
+
+
+def test_brute_force_on_real_documents(documents: list[str]) -> None:
+    sets = [shingle_set(text) for text in documents]
+    similar = {
+        (i, j): s
+        for i in range(len(sets))
+        for j in range(i)
+        if sets[i] and len(sets[i]) * 0.6 <= len(sets[j]) <= len(sets[i]) / 0.6
+        if (s := jaccard(sets[i], sets[j])) >= 0.7
+    }
+    assert len(similar) > 200
+    frame = dedup(pl.Series(documents))
+    keep, target = frame["keep"].to_list(), frame["duplicate_of"].to_list()
+    for row, (stays, other) in enumerate(zip(keep, target, strict=True)):
+        if not stays:
+            # The promise: similar, truly, to a document that stays.
+            assert keep[other]
+            assert jaccard(sets[row], sets[other]) >= 0.7
+            assert frame["jaccard"][row] == pytest.approx(jaccard(sets[row], sets[other]))
+    missed = [pair for pair in similar if keep[pair[0]] and keep[pair[1]]]
+    assert len(missed) <= 0.01 * len(similar)
+
+
+def test_components_break_the_promise_and_greedy_does_not() -> None:
+    chain = [" ".join(f"w{w:03}" for w in range(5 * i, 5 * i + 100)) for i in range(20)]
+    assert kept(chain, threshold=0.8) == [0, 3, 6, 9, 12, 15, 18]
+    assert kept(chain, threshold=0.8, clusters="components") == [0]
+    assert jaccard(shingle_set(chain[0]), shingle_set(chain[19])) < 0.01
+
+
+def test_order_and_threads_leave_no_trace(documents: list[str]) -> None:
+    frame = pl.DataFrame({"id": [f"{i:05}" for i in range(len(documents))], "text": documents})
+    want = dedup(frame, threads=1).sort("id")
+    assert not want["keep"].all()
+    for seed in (1, 2):
+        shuffled = frame.sample(fraction=1, shuffle=True, seed=seed)
+        assert dedup(shuffled, threads=seed).sort("id").equals(want)
+
+
+def test_keep_order() -> None:
+    text = " ".join(WORDS[:60])
+    base = {"text": [text, text + " end", text], "id": ["a", "b", "c"]}
+    assert kept(pl.DataFrame(base)) == [1]
+    assert kept(pl.DataFrame({**base, "snapshot": ["2023", "2022", "2024"]})) == [2]
+    assert kept(pl.DataFrame({**base, "score": [0.9, 0.1, None]})) == [0]
+    assert kept(pl.DataFrame({**base, "id": ["b", "z", "a"], "text": [text] * 3})) == [2]
+    snapshots = pl.DataFrame(
+        {**base, "snapshot": ["2024", "2022", "2023"], "score": [0.0, 1.0, 1.0]}
+    )
+    assert kept(snapshots) == [0]
+
+
+def test_short_empty_and_symbol_texts() -> None:
+    assert kept(["red kite", "blue heron", "red kite", "三只鸟"]) == [0, 1, 3]
+    assert kept(["", "   ", "\n", "a real sentence about tides", "!!!", "..."]) == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert kept(["今天下雨", "明天晴天", "Сегодня дождь", "สวัสดี", "今天下雨"]) == [0, 1, 2, 3]
+    assert kept([]) == []
+    assert kept(["a\x00b c d e f", "a\x00b c d e f"]) == [0]
+
+
+def test_arabic_sentences_are_not_alike() -> None:
+    rng = random.Random(1)
+    letters = "ابتثجحخدذرزسشصضطظعغفقكلمنهوي"
+    texts = [" ".join("".join(rng.choices(letters, k=5)) for _ in range(12)) for _ in range(5)]
+    assert kept([*texts, texts[2]], threshold=0.95) == [0, 1, 2, 3, 4]
+
+
+def test_composed_and_decomposed_are_the_same() -> None:
+    texts = ["Zoë drank tea at noon", "Zoe\u0308 drank tea at noon", "Zoë  drank tea at noon"]
+    assert len(kept(texts)) == 1
+
+
+def test_no_pair_below_the_threshold_is_reported() -> None:
+    a, b = " ".join(WORDS[:100]), " ".join(WORDS[25:125])
+    assert jaccard(shingle_set(a), shingle_set(b)) == pytest.approx(0.587, abs=0.01)
+    loose = {"permutations": 128, "bands": 64, "rows": 2}
+    assert kept([a, b], threshold=0.8, **loose) == [0, 1]
+    assert len(kept([a, b], threshold=0.58, **loose)) == 1
+    assert len(kept([a, b], threshold=0.8, verify="signature", **loose)) == 2
+
+
+def test_recall_of_near_copies() -> None:
+    rng = random.Random(4)
+    texts = []
+    for number in range(100):
+        words = [f"n{number}x{rng.randrange(10**9)}" for _ in range(200)]
+        other = list(words)
+        for _ in range(3):
+            other[rng.randrange(200)] = f"z{rng.randrange(10**9)}"
+        texts += [" ".join(words), " ".join(other)]
+    assert len(kept(texts)) <= 101
+
+
+def test_many_pairs_make_exactly_as_many_clusters() -> None:
+    texts = [
+        f"text number {i} about topic {i * 7} and place {i * 13} with a tail {i}"
+        for i in range(20_000)
+    ]
+    frame = dedup(pl.Series(texts + texts))
+    assert frame["keep"].sum() == 20_000
+    assert frame["cluster"].n_unique() == 20_000
+
+
+def test_a_hot_bucket_costs_no_comparisons() -> None:
+    from internlm_core import _core
+    from internlm_core.data.near_duplicates import DedupConfig
+
+    unique = [" ".join(WORDS[i : i + 20]) for i in range(0, 1_000, 20)]
+    texts = pl.Series(["we use cookies to make this page better for all"] * 50_000 + unique)
+    rank = np.arange(len(texts), dtype=np.uint32)
+    keep, *_, comparisons = _core.find_duplicates(texts, rank, DedupConfig().options(), 0)
+    assert keep.sum() == 51
+    assert comparisons < 1_000
+
+
+def test_code_ignores_layout() -> None:
+    one = "def add(first, second):\n    total = first + second\n    return total\n"
+    two = one.replace("    ", "\t").replace("first + second", "first+second")
+    assert len(kept([one, two], unit="code")) == 1
+    other = one.replace("first + second", "second * first - second")
+    assert len(kept([one, other], unit="code")) == 2
+
+
+def test_case_by_setting() -> None:
+    texts = ["The Red Kite Flew Over Us", "the red kite flew over us"]
+    assert len(kept(texts)) == 1
+    assert len(kept(texts, fold=False)) == 2
+
+
+def test_signatures_never_change() -> None:
+    got = signatures(pl.Series(["the quick brown fox jumps over the lazy dog 快速的棕色狐狸"]))
+    assert got.shape == (1, 128)
+    assert got.dtype == np.uint32
+    assert got[0, :4].tolist() == [624_832_757, 298_117_676, 6_929_011, 124_878_855]
+    assert (signatures(pl.Series([""]))[0] == 2**32 - 1).all()
+    assert signatures(pl.Series([], dtype=pl.String)).shape == (0, 128)
+
+
+def test_candidates_follow_the_curve() -> None:
+    """Share of pairs that share a band, at similarities made to measure, against the formula."""
+    rng = random.Random(11)
+    for shared in (40, 60, 75):
+        pairs = 400
+        texts = []
+        for number in range(pairs):
+            # 100 shingles of one word in the union, `shared` of them in both.
+            words = [f"p{number}w{i}x{rng.randrange(10**6)}" for i in range(100)]
+            apart = (100 - shared) // 2
+            texts += [
+                " ".join(words[: shared + apart]),
+                " ".join(words[:shared] + words[shared + apart :]),
+            ]
+        found = signatures(pl.Series(texts), ngram=1)[:, :125].reshape(-1, 2, 25, 5)
+        hits = (found[:, 0] == found[:, 1]).all(axis=2).any(axis=1).mean()
+        want = s_curve()["probability"][shared]
+        assert hits == pytest.approx(want, abs=4 * (want * (1 - want) / pairs) ** 0.5 + 0.005)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"bands": 26}, "26 × 5 needs 130 permutations"),
+        ({"threshold": 0}, "threshold = 0"),
+        ({"treshold": 0.5}, "unknown key"),
+        ({"ngram": 0}, "ngram = 0"),
+    ],
+)
+def test_impossible_settings(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        dedup(pl.Series(["a"]), **settings)
+
+
+def test_many_bands_and_missing_text() -> None:
+    texts = [" ".join(WORDS[i : i + 9]) for i in range(0, 90, 9)]
+    assert kept(texts, permutations=512, bands=512, rows=1) == list(range(10))
+    with pytest.raises(DataError, match="no column 'text'"):
+        dedup(pl.DataFrame({"body": ["x"]}))
+
+
+def test_repeated_ids_cost_no_row() -> None:
+    frame = pl.DataFrame(
+        {"id": ["a", "a"], "text": ["one two three four five", "six seven eight nine ten"]}
+    )
+    assert kept(frame) == [0, 1]
