@@ -11,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from internlm_core.tokenizer import Tokenizer
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -63,3 +65,13 @@ def write_shard() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer() -> Tokenizer:
+    """A vocabulary of 384 ids, with the chat format's control tokens, learnt from a few words."""
+    from internlm_core.tokenizer import train
+
+    words = "the tide rises and falls; 潮起潮落 def tide(x): return x + 1\n" * 40
+    text = f"{words} user assistant system environment name= weather 天气"
+    return train([text] * 3, vocab_size=384, quiet=True)

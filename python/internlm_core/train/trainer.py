@@ -244,10 +244,12 @@ class Trainer:
         self, signals: StopSignals, held_out: dict[str, list[Shard]] | None, *, quiet: bool = False
     ) -> Path:
         """Do the steps that are left; returns the last checkpoint."""
+        # A run that starts over writes the line of step 0 again.
+        kept = self.step or -1
         with (
-            StepLog(self.out / "metrics.jsonl", self.step) as metrics,
-            StepLog(self.out / "timing.jsonl", self.step) as timing,
-            StepLog(self.out / "evaluations.jsonl", self.step) as evaluations,
+            StepLog(self.out / "metrics.jsonl", kept) as metrics,
+            StepLog(self.out / "timing.jsonl", kept) as timing,
+            StepLog(self.out / "evaluations.jsonl", kept) as evaluations,
             Task("Training", self.plan.total, quiet=quiet) as task,
         ):
             task.advance(self.step)
