@@ -86,11 +86,14 @@ def run(
     held = None if held_out is None else open_sources(held_out)
     _same_tokenizer(sources, held)
     with folder_lock(out), StopSignals() as signals:
-        if config.threads:
-            torch.set_num_threads(config.threads)
-        trainer = Trainer(config, sources, out, tokenizer=tokenizer, chat=chat)
-        trainer.start(resume=resume)
-        return trainer.train(signals, held, quiet=quiet)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(config.threads or threads)
+        try:
+            trainer = Trainer(config, sources, out, tokenizer=tokenizer, chat=chat)
+            trainer.start(resume=resume)
+            return trainer.train(signals, held, quiet=quiet)
+        finally:
+            torch.set_num_threads(threads)
 
 
 class Trainer:
