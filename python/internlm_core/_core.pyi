@@ -17,7 +17,12 @@ __all__ = [
     "ArrowColumn",
     "__version__",
     # text
+    "detect_languages",
+    "metric_table",
+    "normalise_texts",
     "record_ids",
+    "text_metrics",
+    "text_rules",
     # dedup
     "candidate_probability",
     "find_duplicates",
@@ -43,6 +48,32 @@ def record_ids(
     sources: _ArrowStrings, urls: _ArrowStrings, texts: _ArrowStrings, threads: int = 0
 ) -> ArrowColumn:
     """Identity of each record: xxh3-128 of source, url and text as 32 hex digits."""
+
+def text_metrics(
+    texts: _ArrowStrings, langs: _ArrowStrings, threads: int = 0
+) -> dict[str, npt.NDArray[Any]]: ...
+def text_rules(
+    texts: _ArrowStrings,
+    langs: _ArrowStrings,
+    sources: _ArrowStrings,
+    rules: str,
+    threads: int = 0,
+) -> tuple[
+    npt.NDArray[np.int32],
+    npt.NDArray[np.uint8],
+    npt.NDArray[np.float64],
+    npt.NDArray[np.float64],
+    dict[str, npt.NDArray[Any]],
+]:
+    """Rule number (-1: kept), profile, value, threshold by row; and the statistics."""
+
+def metric_table() -> list[tuple[str, bool, str]]:
+    """Name, whether it is a count, meaning of every statistic."""
+
+def normalise_texts(texts: _ArrowStrings, threads: int = 0) -> ArrowColumn: ...
+def detect_languages(
+    texts: _ArrowStrings, threads: int = 0
+) -> tuple[ArrowColumn, npt.NDArray[np.float32]]: ...
 
 # --- dedup --------------------------------------------------------------------------------------
 

@@ -1,10 +1,16 @@
 //! Bindings of the `internlm-text` crate.
 
+use internlm_text::{Measurer, Metric, Metrics, Profile, RuleSet};
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rayon::prelude::*;
 
 use crate::arrow::{ArrowColumn, StrColumn};
-use crate::error::{DataError, in_pool};
+use crate::error::{ConfigError, DataError, in_pool};
+
+/// Texts a thread takes at once: few enough to share evenly, many enough to keep its buffers.
+const RUN: usize = 64;
 
 #[pyfunction]
 #[pyo3(signature = (sources, urls, texts, threads=0))]
@@ -16,14 +22,7 @@ fn record_ids(
     threads: usize,
 ) -> PyResult<ArrowColumn> {
     let (sources, urls, texts) = (sources.rows(), urls.rows(), texts.rows());
-    if sources.len() != texts.len() || urls.len() != texts.len() {
-        return Err(DataError::new_err(format!(
-            "columns differ in length: {} sources, {} urls, {} texts",
-            sources.len(),
-            urls.len(),
-            texts.len()
-        )));
-    }
+    same_length(["sources", "urls", "texts"], [sources.len(), urls.len(), texts.len()])?;
     let ids: Vec<String> = in_pool(py, threads, || {
         (0..texts.len())
             .into_par_iter()
@@ -39,7 +38,135 @@ fn record_ids(
     Ok(ArrowColumn::from_strings(ids.into_iter().map(Some)))
 }
 
+fn same_length(names: [&str; 3], lengths: [usize; 3]) -> PyResult<()> {
+    if lengths[0] == lengths[1] && lengths[1] == lengths[2] {
+        return Ok(());
+    }
+    let parts: Vec<String> =
+        names.iter().zip(lengths).map(|(name, length)| format!("{length} {name}")).collect();
+    Err(DataError::new_err(format!("columns differ in length: {}", parts.join(", "))))
+}
+
+fn columns<'py>(py: Python<'py>, metrics: &[Metrics]) -> PyResult<Bound<'py, PyDict>> {
+    let columns = PyDict::new(py);
+    for &metric in Metric::ALL {
+        let values = metrics.iter().map(|text| text.get(metric));
+        if metric.is_count() {
+            let counts: Vec<u32> = values.map(|value| value as u32).collect();
+            columns.set_item(metric.name(), counts.into_pyarray(py))?;
+        } else {
+            columns.set_item(metric.name(), values.collect::<Vec<f64>>().into_pyarray(py))?;
+        }
+    }
+    Ok(columns)
+}
+
+#[pyfunction]
+#[pyo3(signature = (texts, langs, threads=0))]
+fn text_metrics<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    langs: StrColumn,
+    threads: usize,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (texts, langs) = (texts.rows(), langs.rows());
+    same_length(["texts", "langs", "langs"], [texts.len(), langs.len(), langs.len()])?;
+    let measure = |measurer: &mut Measurer, row: usize| {
+        measurer.measure(texts[row].unwrap_or(""), langs[row])
+    };
+    let metrics: Vec<Metrics> = in_pool(py, threads, || {
+        let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
+        rows.map_init(Measurer::default, measure).collect()
+    })?;
+    columns(py, &metrics)
+}
+
+/// reason (-1: kept, else the rule's number), profile (0 words, 1 characters, 2 code), value and
+/// threshold by row; and the statistics.
+type Judged<'py> = (
+    Bound<'py, PyArray1<i32>>,
+    Bound<'py, PyArray1<u8>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyDict>,
+);
+
+#[pyfunction]
+#[pyo3(signature = (texts, langs, sources, rules, threads=0))]
+fn text_rules<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    langs: StrColumn,
+    sources: StrColumn,
+    rules: &str,
+    threads: usize,
+) -> PyResult<Judged<'py>> {
+    let rules = RuleSet::from_json(rules).map_err(|e| ConfigError::new_err(e.to_string()))?;
+    let (texts, langs, sources) = (texts.rows(), langs.rows(), sources.rows());
+    same_length(["texts", "langs", "sources"], [texts.len(), langs.len(), sources.len()])?;
+    let judge = |measurer: &mut Measurer, row: usize| {
+        let metrics = measurer.measure(texts[row].unwrap_or(""), langs[row]);
+        let profile = Profile::of(sources[row], langs[row]);
+        (rules.judge(&metrics, profile), profile, metrics)
+    };
+    let judged: Vec<_> = in_pool(py, threads, || {
+        let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
+        rows.map_init(Measurer::default, judge).collect()
+    })?;
+    let reason = |failure: Option<internlm_text::Failure>| failure.map_or(-1, |f| f.rule as i32);
+    let reasons: Vec<i32> = judged.iter().map(|row| reason(row.0)).collect();
+    let profiles: Vec<u8> = judged.iter().map(|row| row.1 as u8).collect();
+    let values: Vec<f64> = judged.iter().map(|row| row.0.map_or(f64::NAN, |f| f.value)).collect();
+    let thresholds: Vec<f64> =
+        judged.iter().map(|row| row.0.map_or(f64::NAN, |f| f.threshold)).collect();
+    let metrics: Vec<Metrics> = judged.into_iter().map(|row| row.2).collect();
+    Ok((
+        reasons.into_pyarray(py),
+        profiles.into_pyarray(py),
+        values.into_pyarray(py),
+        thresholds.into_pyarray(py),
+        columns(py, &metrics)?,
+    ))
+}
+
+/// Name, whether it is a count, and what it means, of every statistic.
+#[pyfunction]
+fn metric_table() -> Vec<(&'static str, bool, &'static str)> {
+    Metric::ALL.iter().map(|m| (m.name(), m.is_count(), m.description())).collect()
+}
+
+#[pyfunction]
+#[pyo3(signature = (texts, threads=0))]
+fn normalise_texts(py: Python<'_>, texts: StrColumn, threads: usize) -> PyResult<ArrowColumn> {
+    let rows = texts.rows();
+    let clean: Vec<Option<String>> = in_pool(py, threads, || {
+        rows.par_iter().map(|text| text.map(internlm_text::normalise)).collect()
+    })?;
+    Ok(ArrowColumn::from_strings(clean))
+}
+
+#[pyfunction]
+#[pyo3(signature = (texts, threads=0))]
+fn detect_languages<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    threads: usize,
+) -> PyResult<(ArrowColumn, Bound<'py, PyArray1<f32>>)> {
+    let rows = texts.rows();
+    let found: Vec<(&'static str, f32)> = in_pool(py, threads, || {
+        rows.par_iter().map(|text| internlm_text::detect_language(text.unwrap_or(""))).collect()
+    })?;
+    let scores: Vec<f32> = found.iter().map(|&(_, score)| score).collect();
+    let langs = ArrowColumn::from_strings(found.into_iter().map(|(lang, _)| Some(lang)));
+    Ok((langs, scores.into_pyarray(py)))
+}
+
 /// Adds this room's functions and classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(record_ids, module)?)
+    module.add_function(wrap_pyfunction!(record_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(text_metrics, module)?)?;
+    module.add_function(wrap_pyfunction!(text_rules, module)?)?;
+    module.add_function(wrap_pyfunction!(metric_table, module)?)?;
+    module.add_function(wrap_pyfunction!(normalise_texts, module)?)?;
+    module.add_function(wrap_pyfunction!(detect_languages, module)?)
 }

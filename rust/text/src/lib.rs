@@ -1,5 +1,22 @@
 //! One-pass text statistics, rules, normalisation and language for corpus filtering.
 
+mod classes;
+mod grams;
 mod identity;
+mod index;
+mod language;
+mod measure;
+mod metrics;
+mod normalise;
+mod phrases;
+mod rules;
+mod stop_words;
+mod table;
+mod vocabulary;
 
 pub use identity::record_id;
+pub use language::detect_language;
+pub use measure::Measurer;
+pub use metrics::{METRICS, Metric, Metrics};
+pub use normalise::normalise;
+pub use rules::{Failure, Profile, Rule, RuleError, RuleSet};

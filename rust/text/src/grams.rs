@@ -1,0 +1,238 @@
+//! Repeated n-grams of tokens: the most frequent ones (n = 2–4) and the duplicated ones (n = 5–10).
+//!
+//! An n-gram can only repeat where both of its (n−1)-grams do, so each length looks only at the
+//! places that survived the one before: natural text is done after a few lengths. Each repeated
+//! gram gets a number, and the next length's key is that number with one more token, so grams are
+//! compared exactly, at 64 bits, without hashing their text (Karp, Miller and Rosenberg's naming).
+
+use crate::table::Table;
+use crate::vocabulary::Word;
+
+/// Characters, by n-gram length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grams {
+    /// Characters of the most frequent 2-, 3- and 4-gram, times its occurrences.
+    pub top: [u64; 3],
+    /// Characters inside repetitions of earlier 5- to 10-grams.
+    pub duplicate: [u64; 6],
+}
+
+/// Whose definition of "how many characters" to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Each character once; a gram that occurs once is no repetition.
+    Covered,
+    /// datatrove 0.10: top grams with blanks between words, overlaps counted again, a gram that
+    /// occurs once is the top of a text without repetition; duplicates found left to right,
+    /// skipping a whole gram at each.
+    Datatrove,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    at: u32,
+    gram: u32,
+}
+
+/// Buffers for [`Counter::count`], kept between texts.
+#[derive(Default)]
+pub struct Counter {
+    table: Table,
+    places: Vec<Place>,
+    next: Vec<Place>,
+    counts: Vec<u32>,
+    seen: Vec<bool>,
+    /// Characters before each token, and of all of them at the end.
+    ends: Vec<u64>,
+}
+
+impl Counter {
+    /// Counts over `tokens` (indices into `words`).
+    pub fn count(&mut self, tokens: &[u32], words: &[Word], rule: Rule) -> Grams {
+        let mut grams = Grams::default();
+        self.ends.clear();
+        let mut end = 0;
+        self.ends.push(0);
+        self.ends.extend(tokens.iter().map(|&token| {
+            end += u64::from(words[token as usize].chars);
+            end
+        }));
+        self.pairs(tokens, words);
+        for n in 2..=10 {
+            if n > 2 {
+                self.lengthen(tokens, n);
+            }
+            if n <= 4 {
+                grams.top[n - 2] = self.top(n, tokens.len(), rule);
+            }
+            self.drop_singles();
+            if self.places.is_empty() && n >= 4 {
+                break;
+            }
+            if n >= 5 {
+                grams.duplicate[n - 5] = match rule {
+                    Rule::Covered => self.covered(n),
+                    Rule::Datatrove => self.skipping(n),
+                };
+            }
+        }
+        grams
+    }
+
+    /// Names the pairs of tokens that both occur twice or more.
+    fn pairs(&mut self, tokens: &[u32], words: &[Word]) {
+        self.places.clear();
+        self.counts.clear();
+        self.table.reset(tokens.len().min(1 << 12));
+        let repeats = |token: u32| words[token as usize].count > 1;
+        for (at, pair) in tokens.windows(2).enumerate() {
+            if repeats(pair[0]) && repeats(pair[1]) {
+                let gram = self.name(pair[0], pair[1]);
+                self.places.push(Place { at: at as u32, gram });
+            }
+        }
+    }
+
+    /// From repeated (n−1)-grams in `places` to n-grams.
+    fn lengthen(&mut self, tokens: &[u32], n: usize) {
+        let old = std::mem::take(&mut self.places);
+        let mut places = std::mem::take(&mut self.next);
+        places.clear();
+        self.counts.clear();
+        self.table.reset(old.len().min(1 << 12));
+        for pair in old.windows(2) {
+            if pair[0].at + 1 == pair[1].at {
+                let gram = self.name(pair[0].gram, tokens[pair[0].at as usize + n - 1]);
+                places.push(Place { at: pair[0].at, gram });
+            }
+        }
+        self.places = places;
+        self.next = old;
+    }
+
+    #[inline(always)]
+    fn name(&mut self, prefix: u32, token: u32) -> u32 {
+        let fresh = self.counts.len() as u32;
+        let gram = self.table.get_or_insert(u64::from(prefix) << 32 | u64::from(token), fresh);
+        if gram == fresh {
+            self.counts.push(1);
+        } else {
+            self.counts[gram as usize] += 1;
+        }
+        gram
+    }
+
+    fn drop_singles(&mut self) {
+        let counts = &self.counts;
+        self.places.retain(|place| counts[place.gram as usize] > 1);
+    }
+
+    fn chars(&self, at: usize, n: usize) -> u64 {
+        self.ends[at + n] - self.ends[at]
+    }
+
+    fn top(&self, n: usize, tokens: usize, rule: Rule) -> u64 {
+        let blanks = n as u64 - 1;
+        // Names are given in order of appearance: of equally frequent grams the first is taken.
+        let most = self.counts.iter().copied().max().unwrap_or(0);
+        if most < 2 {
+            let first = rule == Rule::Datatrove && tokens >= n;
+            return if first { self.chars(0, n) + blanks } else { 0 };
+        }
+        let gram = self.counts.iter().position(|&count| count == most).unwrap_or(0) as u32;
+        let mut occurrences = self.places.iter().filter(|place| place.gram == gram);
+        match rule {
+            Rule::Datatrove => occurrences
+                .next()
+                .map_or(0, |place| (self.chars(place.at as usize, n) + blanks) * u64::from(most)),
+            Rule::Covered => {
+                let (mut chars, mut end) = (0, 0);
+                for place in occurrences {
+                    let at = place.at as usize;
+                    chars += self.ends[at + n] - self.ends[at.max(end)];
+                    end = at + n;
+                }
+                chars
+            }
+        }
+    }
+
+    fn covered(&mut self, n: usize) -> u64 {
+        let (mut chars, mut end) = (0, 0);
+        self.seen.clear();
+        self.seen.resize(self.counts.len(), false);
+        for place in &self.places {
+            let at = place.at as usize;
+            if std::mem::replace(&mut self.seen[place.gram as usize], true) {
+                chars += self.ends[at + n] - self.ends[at.max(end)];
+                end = at + n;
+            }
+        }
+        chars
+    }
+
+    fn skipping(&mut self, n: usize) -> u64 {
+        let (mut chars, mut next) = (0, 0);
+        self.seen.clear();
+        self.seen.resize(self.counts.len(), false);
+        for place in &self.places {
+            let at = place.at as usize;
+            if at < next {
+                continue;
+            }
+            if std::mem::replace(&mut self.seen[place.gram as usize], true) {
+                chars += self.ends[at + n] - self.ends[at];
+                next = at + n;
+            }
+        }
+        chars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(text: &str, rule: Rule) -> Grams {
+        let mut words: Vec<Word> = Vec::new();
+        let mut names = Vec::new();
+        let tokens: Vec<u32> = text
+            .split_whitespace()
+            .map(|token| {
+                let at = names.iter().position(|n| *n == token).unwrap_or_else(|| {
+                    names.push(token);
+                    words.push(Word { count: 0, chars: token.len() as u32, flags: 0 });
+                    names.len() - 1
+                });
+                words[at].count += 1;
+                at as u32
+            })
+            .collect();
+        Counter::default().count(&tokens, &words, rule)
+    }
+
+    #[test]
+    fn nothing_repeats() {
+        assert_eq!(count("aa bb cc dd ee", Rule::Covered), Grams::default());
+        // The first gram of each length, with its blanks: 5, 8 and 11 characters.
+        assert_eq!(count("aa bb cc dd ee", Rule::Datatrove).top, [5, 8, 11]);
+        assert_eq!(count("", Rule::Covered), Grams::default());
+        assert_eq!(count("aa", Rule::Datatrove), Grams::default());
+    }
+
+    #[test]
+    fn overlaps_count_once() {
+        // "a a" three times over four characters.
+        assert_eq!(count("a a a a", Rule::Covered).top, [4, 4, 0]);
+        assert_eq!(count("a a a a", Rule::Datatrove).top, [9, 10, 7]);
+    }
+
+    #[test]
+    fn duplicates() {
+        let text = "a b c d e f x a b c d e f y";
+        // The second "a b c d e f" is repeated as a whole: 6 characters of 5- and 6-grams.
+        assert_eq!(count(text, Rule::Covered).duplicate, [6, 6, 0, 0, 0, 0]);
+        // Left to right, the 5-gram is skipped and "f y" is no 5-gram any more.
+        assert_eq!(count(text, Rule::Datatrove).duplicate, [5, 6, 0, 0, 0, 0]);
+    }
+}
