@@ -12,6 +12,8 @@ pub struct Block {
     pub start: u64,
     /// Bytes before which an open token ends: blanks and first bytes of tokens.
     pub stop: u64,
+    /// Line feeds.
+    pub newline: u64,
     /// First bytes of sentence-ending punctuation.
     pub terminal: u64,
     /// Continuation bytes of UTF-8, so that bytes minus these are characters.
@@ -214,6 +216,7 @@ fn one_block(
     Block {
         start,
         stop: space | start | !valid,
+        newline: ascii.newline & valid,
         terminal: terminal & valid,
         continuation: ascii.continuation & valid,
     }

@@ -1,15 +1,19 @@
 //! One-pass text statistics, rules, normalisation and language for corpus filtering.
 
 mod classes;
+mod compat;
 mod grams;
 mod identity;
 mod index;
 mod language;
+mod lines;
+mod markup;
 mod measure;
 mod metrics;
 mod normalise;
 mod phrases;
 mod rules;
+mod sentences;
 mod stop_words;
 mod table;
 mod vocabulary;

@@ -118,7 +118,7 @@ fn hash(bytes: &[u8], from: usize, to: usize) -> u64 {
         at += 16;
     }
     // The last sixteen bytes, overlapping what was read before where the token is long enough.
-    let first = load(bytes, at.max(from), to);
+    let first = load(bytes, at, to);
     fold(first ^ state, load(bytes, to - 8, to) ^ B) | 1 << 63
 }
 

@@ -1,0 +1,130 @@
+//! Line statistics as datatrove 0.10 defines them, where they differ from ours.
+//!
+//! Its three filters each cut lines in another way: Gopher quality at every Unicode line break,
+//! blank lines included; Gopher repetition at runs of line feeds; FineWeb at line feeds, without
+//! blank lines, compared and measured with the blanks around them.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::classes::{self, TERMINAL};
+use crate::index::Index;
+use crate::lines::{Repeats, ends_with_ellipsis};
+use crate::measure::SHORT_LINE;
+use crate::metrics::{Metric, Metrics};
+
+/// Overwrites the line statistics of `metrics`.
+pub fn line_metrics(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metrics) {
+    let chars = index.counts.chars as f64;
+    gopher_quality(text, metrics);
+    repeats.reset();
+    split_runs(text.trim(), 2, |part| push(repeats, part));
+    metrics.ratio(Metric::DuplicateParagraphShare, repeats.repeated as f64, repeats.total as f64);
+    metrics.ratio(Metric::DuplicateParagraphCharShare, repeats.repeated_chars as f64, chars);
+    repeats.reset();
+    split_runs(text, 1, |part| push(repeats, part));
+    metrics.ratio(Metric::DuplicateLineShare, repeats.repeated as f64, repeats.total as f64);
+    metrics.ratio(Metric::DuplicateLineCharShare, repeats.repeated_chars as f64, chars);
+    fineweb(text, index, repeats, metrics);
+}
+
+fn push(repeats: &mut Repeats, part: &str) {
+    repeats.push(xxh3_64(part.as_bytes()), part.chars().count() as u64);
+}
+
+fn gopher_quality(text: &str, metrics: &mut Metrics) {
+    let (mut lines, mut bullets, mut ellipses) = (0u64, 0u64, 0u64);
+    split_lines(text, |line| {
+        lines += 1;
+        bullets += u64::from(line.trim_start().starts_with(['•', '-']));
+        ellipses += u64::from(ends_with_ellipsis(line.trim_end()));
+    });
+    metrics.ratio(Metric::BulletLineShare, bullets as f64, lines as f64);
+    metrics.ratio(Metric::EllipsisLineShare, ellipses as f64, lines as f64);
+}
+
+fn fineweb(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metrics) {
+    let table = classes::table();
+    let (mut lines, mut terminal, mut short) = (0u64, 0u64, 0u64);
+    repeats.reset();
+    for line in text.split('\n').filter(|line| !line.trim().is_empty()) {
+        let last = line.chars().next_back().unwrap_or(' ');
+        let chars = line.chars().count();
+        lines += 1;
+        terminal += u64::from(table[last as usize] & TERMINAL != 0);
+        short += u64::from(chars <= SHORT_LINE);
+        repeats.push(xxh3_64(line.as_bytes()), chars as u64);
+    }
+    let text_chars = (index.counts.chars - index.counts.newlines) as f64;
+    metrics.ratio(Metric::TerminalLineShare, terminal as f64, lines as f64);
+    metrics.ratio(Metric::ShortLineShare, short as f64, lines as f64);
+    metrics.ratio(Metric::DuplicateTextCharShare, repeats.repeated_chars as f64, text_chars);
+}
+
+/// Parts of `text` between runs of at least `least` line feeds.
+fn split_runs<'a>(text: &'a str, least: usize, mut part: impl FnMut(&'a str)) {
+    let bytes = text.as_bytes();
+    let (mut from, mut at) = (0, 0);
+    while let Some(offset) = bytes[at..].iter().position(|&byte| byte == b'\n') {
+        at += offset;
+        let run = bytes[at..].iter().take_while(|&&byte| byte == b'\n').count();
+        if run >= least {
+            part(&text[from..at]);
+            from = at + run;
+        }
+        at += run;
+    }
+    part(&text[from..]);
+}
+
+/// Lines as Python's `str.splitlines` cuts them.
+fn split_lines<'a>(text: &'a str, mut line: impl FnMut(&'a str)) {
+    let is_break = |c: char| {
+        matches!(
+            c,
+            '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
+                ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+        )
+    };
+    let mut rest = text;
+    while !rest.is_empty() {
+        let Some(at) = rest.find(is_break) else {
+            line(rest);
+            return;
+        };
+        line(&rest[..at]);
+        let after = &rest[at..];
+        let width = if after.starts_with("\r\n") {
+            2
+        } else {
+            after.chars().next().map_or(1, char::len_utf8)
+        };
+        rest = &after[width..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn python_lines() {
+        let lines = |text| {
+            let mut out = Vec::new();
+            split_lines(text, |line| out.push(line));
+            out
+        };
+        assert_eq!(lines("a\r\nb\u{2028}c\n\n"), ["a", "b", "c", ""]);
+        assert_eq!(lines(""), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn runs() {
+        let runs = |text, least| {
+            let mut out = Vec::new();
+            split_runs(text, least, |part| out.push(part));
+            out
+        };
+        assert_eq!(runs("\na\n\nb\nc\n", 1), ["", "a", "b", "c", ""]);
+        assert_eq!(runs("a\nb\n\n\nc", 2), ["a\nb", "c"]);
+    }
+}
