@@ -50,13 +50,14 @@ def record_ids(
     """Identity of each record: xxh3-128 of source, url and text as 32 hex digits."""
 
 def text_metrics(
-    texts: _ArrowStrings, langs: _ArrowStrings, threads: int = 0
+    texts: _ArrowStrings, langs: _ArrowStrings, compat: bool = False, threads: int = 0
 ) -> dict[str, npt.NDArray[Any]]: ...
 def text_rules(
     texts: _ArrowStrings,
     langs: _ArrowStrings,
     sources: _ArrowStrings,
     rules: str,
+    compat: bool = False,
     threads: int = 0,
 ) -> tuple[
     npt.NDArray[np.int32],
@@ -70,7 +71,11 @@ def text_rules(
 def metric_table() -> list[tuple[str, bool, str]]:
     """Name, whether it is a count, meaning of every statistic."""
 
-def normalise_texts(texts: _ArrowStrings, threads: int = 0) -> ArrowColumn: ...
+def normalise_texts(
+    texts: _ArrowStrings, sources: _ArrowStrings, threads: int = 0
+) -> tuple[ArrowColumn, dict[str, npt.NDArray[np.uint32]]]:
+    """Repaired texts, and how often each kind of edit was made in each."""
+
 def detect_languages(
     texts: _ArrowStrings, threads: int = 0
 ) -> tuple[ArrowColumn, npt.NDArray[np.float32]]: ...

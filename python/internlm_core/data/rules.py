@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["DECISIONS", "Rule", "RuleSet", "apply_rules", "filter_frame", "load_rules"]
+__all__ = ["DECISIONS", "Rule", "RuleSet", "apply_rules", "filter", "filter_frame", "load_rules"]
 
 DECISIONS = {
     "id": pl.String,
@@ -131,15 +131,17 @@ def _rebound(values: dict[str, Any], pair: str) -> None:
 
 
 def apply_rules(
-    frame: pl.DataFrame, rules: RuleSet, threads: int = 0
+    frame: pl.DataFrame, rules: RuleSet, threads: int = 0, *, compat: bool = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Judge records, measuring each text once.
 
     Args:
         frame: Records with `text` and optionally `id`, `lang`, `source`. The source `code` is
-            judged by the code rules, else the language decides.
+            judged by the code rules, else the language decides, or the script where the language is
+            not known.
         rules: The rules.
         threads: 0 means all cores; the result does not depend on it.
+        compat: Decide as datatrove 0.10 does, by the rules for words whatever the language.
 
     Returns:
         The decisions (`DECISIONS`; reason, metric, value and threshold are null for what is kept)
@@ -162,6 +164,7 @@ def apply_rules(
         column("lang"),
         column("source"),
         orjson.dumps(_plain(rules)).decode(),
+        compat,
         threads,
     )
     ids = frame["id"] if "id" in frame.columns else pl.Series(range(frame.height)).cast(pl.String)
@@ -189,13 +192,18 @@ def apply_rules(
 
 
 def filter_frame(
-    frame: pl.DataFrame, preset: str | Path | RuleSet = "report", *, threads: int = 0
+    frame: pl.DataFrame,
+    preset: str | Path | RuleSet = "report",
+    *,
+    compat: bool = False,
+    threads: int = 0,
 ) -> pl.DataFrame:
     """Judge records by a preset; `internlm_core.data.filter`.
 
     Args:
         frame: Records with `text` and optionally `id`, `lang`, `source`.
         preset: A preset's name, a .toml file or rules.
+        compat: Decide as datatrove 0.10 does (docs/filters.md says what is covered).
         threads: 0 means all cores.
 
     Returns:
@@ -203,7 +211,10 @@ def filter_frame(
         `value` and the `threshold` it passed over.
     """
     rules = preset if isinstance(preset, RuleSet) else load_rules(preset)
-    return apply_rules(frame, rules, threads)[0]
+    return apply_rules(frame, rules, threads, compat=compat)[0]
+
+
+filter = filter_frame  # noqa: A001  (public as `internlm_core.data.filter`)
 
 
 def _plain(rules: RuleSet) -> dict[str, Any]:

@@ -13,7 +13,11 @@ METRICS: dict[str, str] = {name: meaning for name, _, meaning in _core.metric_ta
 
 
 def metrics(
-    texts: pl.Series, lang: pl.Series | str | None = None, *, threads: int = 0
+    texts: pl.Series,
+    lang: pl.Series | str | None = None,
+    *,
+    compat: bool = False,
+    threads: int = 0,
 ) -> pl.DataFrame:
     """All statistics of each text; `METRICS` says what they mean.
 
@@ -24,13 +28,15 @@ def metrics(
         texts: Strings; null counts as empty.
         lang: ISO 639-1 code of all texts or of each, which chooses the stop words; without it stop
             words are not counted.
+        compat: Count as datatrove 0.10 does, over words parted by blanks (docs/filters.md says where
+            that differs); `lang` is then taken as English.
         threads: 0 means all cores; the result does not depend on it.
 
     Returns:
         One row a text, one column a statistic: uint32 for counts, float64 for ratios.
     """
     langs = lang if isinstance(lang, pl.Series) else constant(lang, len(texts))
-    return pl.DataFrame(_core.text_metrics(texts, langs, threads))
+    return pl.DataFrame(_core.text_metrics(texts, langs, compat, threads))
 
 
 def constant(value: str | None, length: int) -> pl.Series:

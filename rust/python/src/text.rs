@@ -61,18 +61,23 @@ fn columns<'py>(py: Python<'py>, metrics: &[Metrics]) -> PyResult<Bound<'py, PyD
     Ok(columns)
 }
 
+fn measure(measurer: &mut Measurer, text: &str, lang: Option<&str>, compat: bool) -> Metrics {
+    if compat { measurer.measure_compat(text) } else { measurer.measure(text, lang) }
+}
+
 #[pyfunction]
-#[pyo3(signature = (texts, langs, threads=0))]
+#[pyo3(signature = (texts, langs, compat=false, threads=0))]
 fn text_metrics<'py>(
     py: Python<'py>,
     texts: StrColumn,
     langs: StrColumn,
+    compat: bool,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (texts, langs) = (texts.rows(), langs.rows());
     same_length(["texts", "langs", "langs"], [texts.len(), langs.len(), langs.len()])?;
     let measure = |measurer: &mut Measurer, row: usize| {
-        measurer.measure(texts[row].unwrap_or(""), langs[row])
+        measure(measurer, texts[row].unwrap_or(""), langs[row], compat)
     };
     let metrics: Vec<Metrics> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
@@ -92,21 +97,26 @@ type Judged<'py> = (
 );
 
 #[pyfunction]
-#[pyo3(signature = (texts, langs, sources, rules, threads=0))]
+#[pyo3(signature = (texts, langs, sources, rules, compat=false, threads=0))]
 fn text_rules<'py>(
     py: Python<'py>,
     texts: StrColumn,
     langs: StrColumn,
     sources: StrColumn,
     rules: &str,
+    compat: bool,
     threads: usize,
 ) -> PyResult<Judged<'py>> {
     let rules = RuleSet::from_json(rules).map_err(|e| ConfigError::new_err(e.to_string()))?;
     let (texts, langs, sources) = (texts.rows(), langs.rows(), sources.rows());
     same_length(["texts", "langs", "sources"], [texts.len(), langs.len(), sources.len()])?;
     let judge = |measurer: &mut Measurer, row: usize| {
-        let metrics = measurer.measure(texts[row].unwrap_or(""), langs[row]);
-        let profile = Profile::of(sources[row], langs[row]);
+        let metrics = measure(measurer, texts[row].unwrap_or(""), langs[row], compat);
+        // The references know one profile.
+        let profile = match compat {
+            true => Profile::Words,
+            false => Profile::of(sources[row], langs[row], &metrics),
+        };
         (rules.judge(&metrics, profile), profile, metrics)
     };
     let judged: Vec<_> = in_pool(py, threads, || {
@@ -136,13 +146,29 @@ fn metric_table() -> Vec<(&'static str, bool, &'static str)> {
 }
 
 #[pyfunction]
-#[pyo3(signature = (texts, threads=0))]
-fn normalise_texts(py: Python<'_>, texts: StrColumn, threads: usize) -> PyResult<ArrowColumn> {
-    let rows = texts.rows();
-    let clean: Vec<Option<String>> = in_pool(py, threads, || {
-        rows.par_iter().map(|text| text.map(internlm_text::normalise)).collect()
+#[pyo3(signature = (texts, sources, threads=0))]
+fn normalise_texts<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    sources: StrColumn,
+    threads: usize,
+) -> PyResult<(ArrowColumn, Bound<'py, PyDict>)> {
+    let (rows, sources) = (texts.rows(), sources.rows());
+    same_length(["texts", "sources", "sources"], [rows.len(), sources.len(), sources.len()])?;
+    let clean: Vec<_> = in_pool(py, threads, || {
+        let repair = |row: usize| {
+            rows[row].map(|text| internlm_text::normalise(text, sources[row] == Some("code")))
+        };
+        (0..rows.len()).into_par_iter().map(repair).collect()
     })?;
-    Ok(ArrowColumn::from_strings(clean))
+    let edits = PyDict::new(py);
+    for (kind, name) in internlm_text::EDIT_NAMES.into_iter().enumerate() {
+        let counts: Vec<u32> =
+            clean.iter().map(|row| row.as_ref().map_or(0, |row| row.1[kind])).collect();
+        edits.set_item(name, counts.into_pyarray(py))?;
+    }
+    let texts = clean.into_iter().map(|row| row.map(|row| row.0));
+    Ok((ArrowColumn::from_strings(texts), edits))
 }
 
 #[pyfunction]

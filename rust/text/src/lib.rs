@@ -22,5 +22,5 @@ pub use identity::record_id;
 pub use language::detect_language;
 pub use measure::Measurer;
 pub use metrics::{METRICS, Metric, Metrics};
-pub use normalise::normalise;
+pub use normalise::{EDIT_NAMES, EDITS, Edit, Edits, normalise};
 pub use rules::{Failure, Profile, Rule, RuleError, RuleSet};

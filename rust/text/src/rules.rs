@@ -54,16 +54,17 @@ pub enum Profile {
 const BY_CHARACTER: [&str; 8] = ["zh", "ja", "ko", "th", "lo", "km", "my", "bo"];
 
 impl Profile {
-    /// By source first, then by language.
+    /// By source first, then by language; where that is not known, by the text's own script.
     #[must_use]
-    pub fn of(source: Option<&str>, lang: Option<&str>) -> Self {
+    pub fn of(source: Option<&str>, lang: Option<&str>, metrics: &Metrics) -> Self {
         if source == Some("code") {
-            Self::Code
-        } else if lang.is_some_and(|lang| BY_CHARACTER.contains(&lang)) {
-            Self::Characters
-        } else {
-            Self::Words
+            return Self::Code;
         }
+        let by_character = match lang {
+            None | Some("und" | "") => metrics.get(Metric::UnitShare) > 0.5,
+            Some(lang) => BY_CHARACTER.contains(&lang),
+        };
+        if by_character { Self::Characters } else { Self::Words }
     }
 }
 
