@@ -165,3 +165,19 @@ def test_supervised_flags_choose_the_labels(
     assert sorted((i, n) for i, n in zip(ids.tolist(), labels.tolist(), strict=True) if n != IGNORE) == [
         (3, 4), (7, 8), (8, 9), (9, 10),
     ]  # fmt: skip
+
+
+def test_the_parts_of_a_long_document_are_spread_over_the_epoch(
+    tmp_path: Path, write_shard: Callable[..., Path]
+) -> None:
+    """A book of half the corpus must not fill whole batches: its parts are everywhere."""
+    book, pages = np.zeros(20_000, np.int64), [np.ones(20, np.int64)] * 1000
+    shard = Shard.open(write_shard(tmp_path / "s", [book, *pages]))
+    stream = Stream("s", [shard], 32, (1,))
+    shares = []
+    for _ in range(40):
+        rows = [stream.next() for _ in range(30)]
+        ids, _, _ = to_arrays(rows, [shard])
+        shares.append((ids == 0).mean())
+    assert min(shares) > 0.2
+    assert max(shares) < 0.8

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
-    from internlm_core.infer.engine import Chunk, Completion, Engine
+    from internlm_core.infer.engine import Engine
+    from internlm_core.infer.request import Chunk, Completion
     from internlm_core.infer.sampling import SamplingParams
 
 __all__ = ["Chunk", "Completion", "Engine", "SamplingParams"]
@@ -15,8 +16,8 @@ __all__ = ["Chunk", "Completion", "Engine", "SamplingParams"]
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "Chunk": "engine",
-        "Completion": "engine",
+        "Chunk": "request",
+        "Completion": "request",
         "Engine": "engine",
         "SamplingParams": "sampling",
     },

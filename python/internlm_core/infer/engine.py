@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,11 @@ from internlm_core import chat
 from internlm_core._files import read_json
 from internlm_core._progress import console
 from internlm_core.errors import InferError
+from internlm_core.infer.request import Chunk, Completion, Request
 from internlm_core.infer.sampling import Sampler, SamplingParams
 from internlm_core.infer.text import TextWriter
 from internlm_core.model import KVCache, load
+from internlm_core.model.allocator import keep_freed_memory
 from internlm_core.model.scoring import token_log_probs
 from internlm_core.tokenizer import Tokenizer
 
@@ -29,85 +31,10 @@ if TYPE_CHECKING:
 
     Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
 
-__all__ = ["Chunk", "Completion", "Engine"]
+__all__ = ["Engine"]
 
 _PREFILL_TOKENS = 8192
 """Most prompt tokens of one forward pass, over all rows: bounds the memory of long prompts."""
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One finished answer.
-
-    Attributes:
-        text: What was written, without control tokens and stop text.
-        ids: The generated ids, the stop id included when one came.
-        log_probs: log p of each of them under the model (temperature 1, no cuts), nats.
-        finish_reason: `stop` (a stop id or text) or `length`.
-        prompt_tokens: Length of the prompt.
-    """
-
-    text: str
-    ids: tuple[int, ...]
-    log_probs: npt.NDArray[np.float32]
-    finish_reason: str
-    prompt_tokens: int
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A piece of an answer being written.
-
-    Attributes:
-        text: Whole characters; empty only in the last chunk.
-        finish_reason: None but in the last chunk.
-    """
-
-    text: str
-    finish_reason: str | None = None
-
-
-@dataclass
-class _Request:
-    prompt: list[int]
-    params: SamplingParams
-    sampler: Sampler
-    writer: TextWriter
-    stop_ids: frozenset[int]
-    limit: int
-    ids: list[int] = field(default_factory=list)
-    log_probs: list[float] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
-    finish_reason: str | None = None
-
-    def take(self, logits: Tensor, log_sum: float) -> str:
-        """Draw the next token from `[V]` logits; returns the text it makes showable."""
-        token = self.sampler.pick(logits)
-        self.ids.append(token)
-        self.log_probs.append(float(logits[token]) - log_sum)
-        shown = ""
-        if token in self.stop_ids:
-            self.finish_reason = "stop"
-        else:
-            shown = self.writer.push(token)
-            if self.writer.stop is not None:
-                self.finish_reason = "stop"
-            elif len(self.ids) >= self.limit:
-                self.finish_reason = "length"
-        if self.finish_reason is not None:
-            shown += self.writer.finish()
-        if shown:
-            self.text.append(shown)
-        return shown
-
-    def completion(self) -> Completion:
-        return Completion(
-            text="".join(self.text),
-            ids=tuple(self.ids),
-            log_probs=np.array(self.log_probs, np.float32),
-            finish_reason=self.finish_reason or "length",
-            prompt_tokens=len(self.prompt),
-        )
 
 
 class Engine:
@@ -129,6 +56,8 @@ class Engine:
         session_length: int | None = None,
         max_batch: int = 32,
     ) -> None:
+        if model.device.type == "cpu":
+            keep_freed_memory()
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.session_length = session_length or model.config.max_position_embeddings
@@ -327,7 +256,7 @@ class Engine:
         rendered: list[int] = chat.flatten(segments)[0].tolist()
         return rendered
 
-    def _request(self, prompt: Prompt, params: SamplingParams) -> _Request:
+    def _request(self, prompt: Prompt, params: SamplingParams) -> Request:
         ids = self.encode(prompt)
         room = self.session_length - len(ids)
         if room < 1:
@@ -340,7 +269,7 @@ class Engine:
         stops = self._stop_ids | set(params.stop_ids)
         if _is_conversation(prompt) and self.tokenizer is not None:
             stops |= set(chat.stop_ids(chat.ControlIds.of(self.tokenizer)))
-        return _Request(
+        return Request(
             prompt=ids,
             params=params,
             sampler=Sampler(params),
@@ -350,7 +279,7 @@ class Engine:
         )
 
     @torch.no_grad()
-    def _run(self, requests: list[_Request]) -> Iterator[tuple[int, str]]:
+    def _run(self, requests: list[Request]) -> Iterator[tuple[int, str]]:
         """Run requests to their ends together; gives (request, text shown) for every token."""
         longest = max(len(r.prompt) + r.limit for r in requests)
         cache = KVCache(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from internlm_core.model import InternLM2
 
-__all__ = ["checkpoints", "newest", "prune", "read_state", "write"]
+__all__ = ["checkpoints", "newest", "prune", "read_state", "read_tensors", "write"]
 
 _PREFIX = "step-"
 _STATE = "trainer/state.json"
@@ -111,8 +111,21 @@ def write(
     return target
 
 
-def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON state and the tensors of a checkpoint's `trainer/`.
+def read_state(folder: Path) -> dict[str, Any]:
+    """The JSON state of a checkpoint's `trainer/`.
+
+    Raises:
+        CheckpointError: It has none, or it can't be read.
+    """
+    try:
+        state: dict[str, Any] = read_json(folder / _STATE)
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise _unusable(folder, error) from None
+    return state
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's `trainer/`.
 
     Raises:
         CheckpointError: It has none, or they can't be read.
@@ -120,12 +133,17 @@ def read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     safetensors = require("safetensors", extra="train")
     load_file = require("safetensors.torch", extra="train").load_file
     try:
-        return read_json(folder / _STATE), load_file(str(folder / _TENSORS))
-    except (OSError, orjson.JSONDecodeError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder}: no usable trainer state ({error}); it can start a new run (init_from), but"
-            " no run can go on from it"
-        ) from None
+        tensors: dict[str, Tensor] = load_file(str(folder / _TENSORS))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _unusable(folder, error) from None
+    return tensors
+
+
+def _unusable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{folder}: no usable trainer state ({error}); it can start a new run (init_from), but no"
+        " run can go on from it"
+    )
 
 
 def prune(out: Path, keep: int, always: set[int]) -> None:

@@ -10,9 +10,8 @@ import torch
 
 from internlm_core.errors import TrainError
 from internlm_core.model.scoring import token_log_probs
-from internlm_core.train.packing import cut
 from internlm_core.train.sources import open_sources
-from internlm_core.train.stream import IGNORE, Row, to_arrays
+from internlm_core.train.stream import IGNORE, Row, pieces_of, to_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -131,11 +130,7 @@ def _batches(
         if quota is not None:
             # Only as many documents as the quota can need.
             offsets = offsets[: int(np.searchsorted(offsets, quota)) + 1]
-        pieces = cut(offsets[:-1], offsets[1:], window)
-        owner = np.full(len(pieces), number, np.int64)
-        tables.append(
-            np.stack([owner, pieces[:, 1], pieces[:, 2], offsets[1:][pieces[:, 0]]], axis=1)
-        )
+        tables.append(pieces_of(number, offsets[:-1], offsets[1:], window))
     table = np.concatenate(tables)
     batches: list[list[Row]] = []
     first = filled = total = 0

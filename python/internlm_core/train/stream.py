@@ -1,9 +1,9 @@
 """Rows of training tokens from shards, in an order that is a function of seed and position alone.
 
-A stream is one source (or the short or the long documents of it). Each epoch visits its documents
-in a new order; a buffer of documents at a time is cut to the window, packed into rows by best fit,
-and the rows are shuffled. The state of a stream is four numbers, so a run resumes where it stopped
-without replaying what went before.
+A stream is one source (or the short or the long documents of it), cut to the window. Each epoch
+visits the pieces in a new order, so that the parts of a book lie far apart; a buffer of pieces at a
+time is packed into rows by best fit, and the rows are shuffled. The state of a stream is four
+numbers, so a run resumes where it stopped without replaying what went before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     IntArray = npt.NDArray[np.int64]
 
-__all__ = ["IGNORE", "Mixer", "Row", "SourceOver", "Stream", "to_arrays"]
+__all__ = ["IGNORE", "Mixer", "Row", "SourceOver", "Stream", "pieces_of", "to_arrays"]
 
 IGNORE = -100
 """Label of a position without loss."""
@@ -82,24 +82,20 @@ class Stream:
     ) -> None:
         self.name, self.window, self._repeat = name, window, repeat
         self._key = (*seed, zlib.crc32(name.encode()))
-        owners, starts, stops = [], [], []
+        tables = [np.zeros((0, 4), np.int64)]
         for number, shard in enumerate(shards):
             offsets = np.asarray(shard.offsets, dtype=np.int64)
             size = np.diff(offsets)
             # A document of one token has nothing to predict, but its token still counts as read.
-            taken = np.flatnonzero((size > lengths[0]) & (size <= lengths[1]) & (size > 0))
-            owners.append(np.full(len(taken), number, np.int64))
-            starts.append(offsets[:-1][taken])
-            stops.append(offsets[1:][taken])
-        none = np.zeros(0, np.int64)
-        self._owner = np.concatenate([none, *owners])
-        self._start = np.concatenate([none, *starts])
-        self._stop = np.concatenate([none, *stops])
-        self.epoch_tokens = int((self._stop - self._start).sum())
+            taken = np.flatnonzero((size > lengths[0]) & (size <= lengths[1]))
+            tables.append(pieces_of(number, offsets[:-1][taken], offsets[1:][taken], window))
+        self._pieces = np.concatenate(tables)
+        self._sizes = self._pieces[:, 2] - self._pieces[:, 1]
+        self.epoch_tokens = int(self._sizes.sum())
         self.epoch = self.tokens = 0
-        self._first = self._taken = 0  # first document of the buffer, rows taken from it
+        self._first = self._taken = 0  # first piece of the buffer, rows taken from it
         self._rows: list[IntArray] | None = None
-        self._next = 0  # first document after the buffer
+        self._next = 0  # first piece after the buffer
         self._order_of: tuple[int, IntArray] | None = None
 
     def next(self) -> Row:
@@ -109,11 +105,11 @@ class Stream:
             SourceOver: The epoch is over and the source does not repeat.
             TrainError: The stream has no documents.
         """
-        if not len(self._start):
+        if not len(self._pieces):
             raise TrainError(f"source {self.name!r} has no documents for this phase")
         rows = self._packed()
         while self._taken >= len(rows):
-            if self._next >= len(self._start):
+            if self._next >= len(self._pieces):
                 if not self._repeat:
                     raise SourceOver(self.name)
                 self.epoch, self._next = self.epoch + 1, 0
@@ -128,7 +124,7 @@ class Stream:
         """Where the stream stands."""
         return {
             "epoch": self.epoch,
-            "document": self._first,
+            "piece": self._first,
             "row": self._taken,
             "tokens": self.tokens,
         }
@@ -136,30 +132,33 @@ class Stream:
     def load(self, state: Mapping[str, int]) -> None:
         """Go to a place that `state` told."""
         self.epoch, self.tokens = int(state["epoch"]), int(state["tokens"])
-        self._first, self._taken = int(state["document"]), int(state["row"])
+        self._first, self._taken = int(state["piece"]), int(state["row"])
         self._rows = None
 
     def _packed(self) -> list[IntArray]:
         if self._rows is None:
-            order = self._order()[self._first :]
-            filled = np.cumsum(self._stop[order] - self._start[order])
-            full = int(np.searchsorted(filled, _BUFFER_WINDOWS * self.window)) + 1
-            documents = order[:full]
-            self._next = self._first + len(documents)
-            pieces = cut(self._start[documents], self._stop[documents], self.window)
-            rows = best_fit(pieces[:, 2] - pieces[:, 1], self.window)
-            origin = documents[pieces[:, 0]]
-            table = np.stack(
-                [self._owner[origin], pieces[:, 1], pieces[:, 2], self._stop[origin]], axis=1
-            )
+            order = self._order()
+            # No buffer has more pieces than tokens, so only that many sizes are looked at.
+            coming = order[self._first : self._first + _BUFFER_WINDOWS * self.window]
+            filled = np.cumsum(self._sizes[coming])
+            chosen = coming[: int(np.searchsorted(filled, _BUFFER_WINDOWS * self.window)) + 1]
+            self._next = self._first + len(chosen)
+            rows = best_fit(self._sizes[chosen], self.window)
             mixed = shuffled(len(rows), *self._key, self.epoch, self._first)
-            self._rows = [table[rows[i]] for i in mixed]
+            self._rows = [self._pieces[chosen[rows[i]]] for i in mixed]
         return self._rows
 
     def _order(self) -> IntArray:
         if self._order_of is None or self._order_of[0] != self.epoch:
-            self._order_of = (self.epoch, shuffled(len(self._start), *self._key, self.epoch))
+            self._order_of = (self.epoch, shuffled(len(self._pieces), *self._key, self.epoch))
         return self._order_of[1]
+
+
+def pieces_of(shard: int, starts: IntArray, stops: IntArray, window: int) -> IntArray:
+    """Documents cut to the window, as `Row.pieces` holds them."""
+    pieces = cut(starts, stops, window)
+    owner = np.full(len(pieces), shard, np.int64)
+    return np.stack([owner, pieces[:, 1], pieces[:, 2], stops[pieces[:, 0]]], axis=1)
 
 
 class Mixer:

@@ -19,12 +19,21 @@ from internlm_core._config import load_config
 from internlm_core._files import folder_lock, read_json, write_json
 from internlm_core._progress import Task, console
 from internlm_core.errors import ConfigError, TrainError
-from internlm_core.model import InternLM2, ModelConfig, load
+from internlm_core.model import load
+from internlm_core.model.allocator import keep_freed_memory
 from internlm_core.train import checkpoint
 from internlm_core.train.config import Plan, TrainConfig
 from internlm_core.train.evaluation import evaluate
 from internlm_core.train.logs import StepLog
 from internlm_core.train.optim import Optimizer
+from internlm_core.train.setup import (
+    base_digest,
+    new_model,
+    phase_tokens,
+    same_run,
+    short_length,
+    tokenizer_files,
+)
 from internlm_core.train.signals import StopSignals
 from internlm_core.train.sources import describe, fingerprint_of, open_sources
 from internlm_core.train.stream import IGNORE, Mixer, Row, SourceOver, to_arrays
@@ -36,9 +45,6 @@ if TYPE_CHECKING:
     from internlm_core.train.sources import ShardPaths
 
 __all__ = ["Trainer", "run"]
-
-# What may differ between a run and its resumption: it does not change the result.
-_FREE = {"checkpoint_every", "keep", "evaluate_every", "evaluate_tokens", "threads", "device"}
 
 
 def run(
@@ -84,8 +90,13 @@ def run(
     out = Path(out)
     sources = open_sources(shards)
     held = None if held_out is None else open_sources(held_out)
-    _same_tokenizer(sources, held)
+    if held is not None and fingerprint_of(held) != fingerprint_of(sources):
+        raise TrainError(
+            "the held-out shards were made with another tokenizer than the training shards"
+        )
     with folder_lock(out), StopSignals() as signals:
+        if config.device == "cpu":
+            keep_freed_memory()
         threads = torch.get_num_threads()
         torch.set_num_threads(config.threads or threads)
         try:
@@ -119,13 +130,14 @@ class Trainer:
         self.config, self.out = config, out
         self.fingerprint = fingerprint_of(sources)
         self._sources = sources
-        self._extra = _tokenizer_files(tokenizer, sources)
+        self._extra = tokenizer_files(tokenizer, sources)
         self._chat = None if chat is None else dict(chat)
         self.mixers = [
-            Mixer(sources, phase, number, config.seed, _short_length(config, number))
+            Mixer(sources, phase, number, config.seed, short_length(config, number))
             for number, phase in enumerate(config.phases)
         ]
-        self.plan = Plan(config, [self._phase_tokens(i) for i in range(len(config.phases))])
+        tokens = [phase_tokens(config, i, mixer) for i, mixer in enumerate(self.mixers)]
+        self.plan = Plan(config, tokens)
         self.step = self.tokens = 0
 
     # ---- start ----
@@ -137,15 +149,16 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
             "data": describe(self._sources),
             "tokenizer": self.fingerprint,
+            "base": base_digest(self.config),
         }
         path = self.out / "run.json"
         if path.exists():
             if not resume:
                 raise ConfigError(f"{self.out}: holds a run; resume it, or choose another folder")
-            _compare(path, read_json(path), identity)
+            same_run(path, read_json(path), identity)
         found = checkpoint.newest(self.out)
         if found is None:
-            self.model = self._new_model()
+            self.model = new_model(self.config, self._sources)
         else:
             self.model = load(found, device=self.config.device, verify=False)
         self.model.activation_checkpointing = self.config.activation_checkpointing
@@ -155,59 +168,10 @@ class Trainer:
             self._load_state(found)
         write_json(path, identity)
 
-    def _new_model(self) -> InternLM2:
-        dtype = torch.float32 if self.config.dtype == "fp32" else torch.bfloat16
-        first, needed = self.config.phases[0], self._vocabulary()
-        torch.manual_seed(self.config.seed)
-        if self.config.init_from is not None:
-            model = load(self.config.init_from, dtype=dtype, device=self.config.device)
-            _same_as_base(Path(self.config.init_from), self.fingerprint)
-        else:
-            values = {
-                "vocab_size": needed,
-                "max_position_embeddings": first.sequence_length,
-                "rope_theta": first.rope_theta or 50_000.0,
-                "dtype": str(dtype).removeprefix("torch."),
-            } | self.config.model
-            model = InternLM2(load_config(ModelConfig, values), seed=self.config.seed)
-            model.to(device=self.config.device, dtype=dtype)
-        if model.config.vocab_size < needed:
-            raise TrainError(
-                f"the model has {model.config.vocab_size} vocabulary entries, the shards' tokenizer"
-                f" {needed}: set model.vocab_size to {needed} or more, or pack the shards with the"
-                " model's tokenizer"
-            )
-        return model
-
-    def _vocabulary(self) -> int:
-        return max(int(s.info["vocab_size"]) for group in self._sources.values() for s in group)
-
-    def _phase_tokens(self, number: int) -> int:
-        phase, mixer = self.config.phases[number], self.mixers[number]
-        if phase.tokens is not None:
-            tokens = phase.tokens
-        elif phase.share is not None:
-            tokens = round(phase.share * (self.config.total_tokens or 0))
-        else:
-            tokens = round((phase.epochs or 0) * mixer.epoch_tokens)
-        if mixer.epoch_tokens < phase.batch_tokens:
-            raise TrainError(
-                f"phase {phase.name!r}: the data has {mixer.epoch_tokens:,} tokens, fewer than one"
-                f" batch of {phase.batch_tokens:,}; lower batch_tokens or add data"
-            )
-        available = mixer.until_exhausted()
-        if phase.on_exhausted == "stop" and available < tokens:
-            console.print(
-                f"Phase {phase.name}: a source ends after {available:,} of {tokens:,} tokens;"
-                " the phase stops there"
-            )
-            tokens = available
-        return max(1, tokens)
-
     # ---- checkpoints ----
 
     def _load_state(self, folder: Path) -> None:
-        state, tensors = checkpoint.read_state(folder)
+        state, tensors = checkpoint.read_state(folder), checkpoint.read_tensors(folder)
         if state["tokenizer"] != self.fingerprint:
             raise TrainError(f"{folder}: was trained on shards of another tokenizer")
         self.optimizer.load(tensors)
@@ -394,64 +358,3 @@ class Trainer:
                 f" {self.model.config.vocab_size} vocabulary entries; pack the shards again with"
                 " the model's tokenizer"
             )
-
-
-def _short_length(config: TrainConfig, number: int) -> int:
-    phase = config.phases[number]
-    if phase.short_length is not None:
-        return phase.short_length
-    return config.phases[number - 1].sequence_length if number else phase.sequence_length // 2
-
-
-def _same_tokenizer(
-    sources: dict[str, list[Shard]], held_out: dict[str, list[Shard]] | None
-) -> None:
-    if held_out is not None and fingerprint_of(held_out) != fingerprint_of(sources):
-        raise TrainError(
-            "the held-out shards were made with another tokenizer than the training shards"
-        )
-
-
-def _same_as_base(folder: Path, fingerprint: str) -> None:
-    if not (folder / "trainer").is_dir():
-        return
-    state, _ = checkpoint.read_state(folder)
-    if state["tokenizer"] != fingerprint:
-        raise TrainError(
-            f"{folder} was trained with another tokenizer ({state['tokenizer'][:12]}) than the"
-            f" shards ({fingerprint[:12]}); pack the shards with the tokenizer in that folder"
-        )
-
-
-def _tokenizer_files(
-    tokenizer: str | Path | None, sources: dict[str, list[Shard]]
-) -> dict[str, Path]:
-    if tokenizer is None:
-        shard = next(iter(sources.values()))[0]
-        beside = [Path(shard.path) / "tokenizer.json", Path(shard.path).parent / "tokenizer.json"]
-        found = [path for path in beside if path.is_file()]
-        return {"tokenizer.json": found[0]} if found else {}
-    path = Path(tokenizer)
-    if path.is_dir():
-        names = ("tokenizer.json", "tokenizer_config.json")
-        files = {name: path / name for name in names if (path / name).is_file()}
-    else:
-        files = {"tokenizer.json": path} if path.is_file() else {}
-    if not files:
-        raise TrainError(f"{path}: no tokenizer.json there")
-    return files
-
-
-def _compare(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    different = [key for key in ("data", "tokenizer") if before[key] != now[key]]
-    keys = set(before["config"]) | set(now["config"])
-    different += sorted(
-        f"{key} ({before['config'].get(key)!r} → {now['config'].get(key)!r})"
-        for key in keys - _FREE
-        if before["config"].get(key) != now["config"].get(key)
-    )
-    if different:
-        raise ConfigError(
-            f"{path}: the run there had other settings: {'; '.join(different)}. Use the same"
-            " settings to resume it, or another folder"
-        )
