@@ -28,7 +28,7 @@ pub enum Rule {
     Datatrove,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Place {
     at: u32,
     gram: u32,
@@ -39,7 +39,6 @@ struct Place {
 pub struct Counter {
     table: Table,
     places: Vec<Place>,
-    next: Vec<Place>,
     counts: Vec<u32>,
     seen: Vec<bool>,
     /// Characters before each token, and of all of them at the end.
@@ -81,50 +80,58 @@ impl Counter {
 
     /// Names the pairs of tokens that both occur twice or more.
     fn pairs(&mut self, tokens: &[u32], words: &[Word]) {
-        self.places.clear();
-        self.counts.clear();
-        self.table.reset(tokens.len().min(1 << 12));
-        let repeats = |token: u32| words[token as usize].count > 1;
-        for (at, pair) in tokens.windows(2).enumerate() {
-            if repeats(pair[0]) && repeats(pair[1]) {
-                let gram = self.name(pair[0], pair[1]);
-                self.places.push(Place { at: at as u32, gram });
-            }
+        let (mut kept, mut before, mut last) = (0, false, 0);
+        self.places.resize(tokens.len(), Place::default());
+        // Whether a token repeats is a coin toss, so nothing here branches on it: each place is
+        // written, and the next one over it where it is not wanted.
+        for (at, &token) in tokens.iter().enumerate() {
+            let repeats = words[token as usize].count > 1;
+            self.places[kept] = Place { at: at.wrapping_sub(1) as u32, gram: last };
+            kept += usize::from(before & repeats);
+            (before, last) = (repeats, token);
         }
+        self.places.truncate(kept);
+        self.name_all(tokens, 2);
     }
 
     /// From repeated (n−1)-grams in `places` to n-grams.
     fn lengthen(&mut self, tokens: &[u32], n: usize) {
-        let old = std::mem::take(&mut self.places);
-        let mut places = std::mem::take(&mut self.next);
-        places.clear();
-        self.counts.clear();
-        self.table.reset(old.len().min(1 << 12));
-        for pair in old.windows(2) {
-            if pair[0].at + 1 == pair[1].at {
-                let gram = self.name(pair[0].gram, tokens[pair[0].at as usize + n - 1]);
-                places.push(Place { at: pair[0].at, gram });
-            }
+        let mut kept = 0;
+        for at in 1..self.places.len() {
+            let (place, next) = (self.places[at - 1], self.places[at]);
+            self.places[kept] = place;
+            kept += usize::from(place.at + 1 == next.at);
         }
-        self.places = places;
-        self.next = old;
+        self.places.truncate(kept);
+        self.name_all(tokens, n);
     }
 
-    #[inline(always)]
-    fn name(&mut self, prefix: u32, token: u32) -> u32 {
-        let fresh = self.counts.len() as u32;
-        let gram = self.table.get_or_insert(u64::from(prefix) << 32 | u64::from(token), fresh);
-        if gram == fresh {
-            self.counts.push(1);
-        } else {
+    /// Gives the n-gram at each place, known by its (n−1)-gram and last token, a number.
+    fn name_all(&mut self, tokens: &[u32], n: usize) {
+        // A gram occurs about twice: half as many different ones as places.
+        self.table.reset(self.places.len() / 2);
+        self.counts.clear();
+        self.counts.resize(self.places.len(), 0);
+        let mut fresh = 0;
+        for place in &mut self.places {
+            let token = tokens[place.at as usize + n - 1];
+            let key = u64::from(place.gram) << 32 | u64::from(token);
+            let gram = self.table.get_or_insert(key, fresh);
             self.counts[gram as usize] += 1;
+            fresh += u32::from(gram == fresh);
+            place.gram = gram;
         }
-        gram
+        self.counts.truncate(fresh as usize);
     }
 
     fn drop_singles(&mut self) {
-        let counts = &self.counts;
-        self.places.retain(|place| counts[place.gram as usize] > 1);
+        let mut kept = 0;
+        for at in 0..self.places.len() {
+            let place = self.places[at];
+            self.places[kept] = place;
+            kept += usize::from(self.counts[place.gram as usize] > 1);
+        }
+        self.places.truncate(kept);
     }
 
     fn chars(&self, at: usize, n: usize) -> u64 {

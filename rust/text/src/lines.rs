@@ -9,6 +9,9 @@ const DASHES: &str = "-*+–—·・";
 
 /// Whether a line (without blanks before it) starts with a list mark.
 pub fn starts_with_bullet(line: &str) -> bool {
+    if line.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
+        return false;
+    }
     let mut characters = line.chars();
     characters.next().is_some_and(|first| {
         BULLETS.contains(first)

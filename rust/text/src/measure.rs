@@ -86,7 +86,8 @@ impl Measurer {
 
     fn run(&mut self, text: &str, language: Option<&str>, is_compat: bool) -> Metrics {
         let list = language.and_then(stop_words::list);
-        let judge = Judge { stop_words: list.unwrap_or(&[]), compat: is_compat };
+        let (number, stop_words) = list.unwrap_or((0, &[]));
+        let judge = Judge { list: number, stop_words, compat: is_compat };
         let mut metrics = Metrics::default();
         metrics.has_stop_words = list.is_some();
         self.index.read(text, !is_compat);
@@ -145,7 +146,7 @@ impl Measurer {
         }
         let start = from + (whole.len() - whole.trim_start().len());
         let end = start + line.len();
-        let words = self.line_tokens(text.as_bytes(), start, end, judge, totals, paragraph);
+        let words = self.line_tokens(text, start, end, judge, totals, paragraph);
         let chars = self.index.chars(start, end);
         let hash = xxh3_64(line.as_bytes());
         self.lines.push(hash, chars as u64);
@@ -180,7 +181,7 @@ impl Measurer {
     #[inline(always)]
     fn line_tokens(
         &mut self,
-        bytes: &[u8],
+        text: &str,
         from: usize,
         to: usize,
         judge: Judge<'_>,
@@ -204,11 +205,11 @@ impl Measurer {
                 let start = block * 64 + bit as usize;
                 let stops = bitmap.stop & (!1u64 << bit);
                 let end = if stops == 0 {
-                    self.next_stop(block + 1).min(bytes.len())
+                    self.next_stop(block + 1).min(text.len())
                 } else {
                     block * 64 + stops.trailing_zeros() as usize
                 };
-                let number = self.vocabulary.number(bytes, start, end, judge);
+                let number = self.vocabulary.number(text, start, end, judge);
                 self.tokens.push(number);
                 let word = self.vocabulary.words[number as usize];
                 if word.flags & IS_WORD != 0 {
@@ -223,7 +224,7 @@ impl Measurer {
                         paragraph.clause = 0;
                     }
                     if word.flags & IN_PHRASE != 0 {
-                        match phrases::at(bytes, start, end) {
+                        match phrases::at(text.as_bytes(), start, end) {
                             Some(Phrase::Filler) => totals.filler += 1,
                             Some(Phrase::Boilerplate) => line.boilerplate = true,
                             None => {}

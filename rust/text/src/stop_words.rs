@@ -44,9 +44,10 @@ static KEYS: LazyLock<Vec<List>> = LazyLock::new(|| {
     LISTS.iter().map(|&(lang, words)| (lang, keys(words))).collect()
 });
 
-/// The list of a language (ISO 639-1) in the vocabulary's short form, if there is one.
-pub fn list(lang: &str) -> Option<&'static [u64]> {
-    KEYS.iter().find(|(known, _)| *known == lang).map(|(_, keys)| keys.as_slice())
+/// The list of a language (ISO 639-1) in the vocabulary's short form and its number, from 1.
+pub fn list(lang: &str) -> Option<(u64, &'static [u64])> {
+    let place = KEYS.iter().position(|(known, _)| *known == lang)?;
+    Some((place as u64 + 1, KEYS[place].1.as_slice()))
 }
 
 #[cfg(test)]

@@ -35,39 +35,71 @@ pub struct Word {
 /// How tokens are judged.
 #[derive(Clone, Copy)]
 pub struct Judge<'a> {
+    /// Number of the list of stop words, 0 without one.
+    pub list: u64,
     /// Stop words, as lower-case bytes in a little-endian word.
     pub stop_words: &'a [u64],
     /// datatrove's definitions: its punctuation, stop words compared as they stand.
     pub compat: bool,
 }
 
+/// Tokens looked at lately, whatever their text: a power of two, small enough for the second-level
+/// cache. Common words are looked at once and not in each text.
+const REMEMBERED: usize = 1 << 13;
+
 /// Numbers the different tokens of one text in order of appearance.
-#[derive(Default)]
 pub struct Vocabulary {
     table: Table,
     /// The different tokens.
     pub words: Vec<Word>,
+    /// Key and look of a token, at the place its key gives.
+    remembered: Box<[(u64, Word)]>,
+}
+
+impl Default for Vocabulary {
+    fn default() -> Self {
+        let empty = (0, Word { count: 0, chars: 0, flags: 0 });
+        let remembered = vec![empty; REMEMBERED].into_boxed_slice();
+        Self { table: Table::default(), words: Vec::new(), remembered }
+    }
 }
 
 impl Vocabulary {
-    /// Forgets the last text.
+    /// Forgets the last text; the next one has so many tokens.
     pub fn reset(&mut self, tokens: usize) {
         self.words.clear();
-        // Larger texts have fewer different words a word; the table grows where that is wrong.
-        self.table.reset(tokens.min(1 << 11));
+        // Texts have fewer different words the longer they are; the table grows where that is wrong.
+        self.table.reset((tokens / 2).min(1 << 11));
     }
 
-    /// The number of the token at `from..to` of `bytes`, counted once more.
+    /// The number of the token at `from..to` of `text`, counted once more.
     #[inline(always)]
-    pub fn number(&mut self, bytes: &[u8], from: usize, to: usize, judge: Judge<'_>) -> u32 {
+    pub fn number(&mut self, text: &str, from: usize, to: usize, judge: Judge<'_>) -> u32 {
         let fresh = self.words.len() as u32;
-        let number = self.table.get_or_insert(hash(bytes, from, to), fresh);
+        let key = hash(text.as_bytes(), from, to);
+        let number = self.table.get_or_insert(key, fresh);
         if number == fresh {
-            self.words.push(look_at(&bytes[from..to], judge));
+            self.meet(&text[from..to], key, judge);
         } else {
             self.words[number as usize].count += 1;
         }
         number
+    }
+
+    #[inline]
+    fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) {
+        // The look depends on the list of stop words and on whose definitions hold.
+        let kind = judge.list << 1 | u64::from(judge.compat);
+        let key = key ^ kind.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        let place = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % REMEMBERED;
+        let (known, word) = self.remembered[place];
+        if known == key && word.count > 0 {
+            self.words.push(word);
+            return;
+        }
+        let word = look_at(token, judge);
+        self.remembered[place] = (key, word);
+        self.words.push(word);
     }
 }
 
@@ -123,38 +155,39 @@ fn hash(bytes: &[u8], from: usize, to: usize) -> u64 {
 }
 
 /// Character count and flags of a token that was not seen before.
-fn look_at(token: &[u8], judge: Judge<'_>) -> Word {
+#[inline(never)]
+fn look_at(token: &str, judge: Judge<'_>) -> Word {
     let table = classes::table();
-    let text = std::str::from_utf8(token).unwrap_or("");
-    let (mut any, mut chars, mut plain) = (0u16, 0u32, 0u16);
+    let (mut any, mut all, mut chars) = (0u16, !0u16, 0u32);
     if token.is_ascii() {
         chars = token.len() as u32;
-        for &byte in token {
+        for &byte in token.as_bytes() {
             any |= table[usize::from(byte)];
-            plain |= !table[usize::from(byte)] & SYMBOL;
+            all &= table[usize::from(byte)];
         }
     } else {
-        for character in text.chars() {
+        for character in token.chars() {
             chars += 1;
             any |= table[character as usize];
-            plain |= !table[character as usize] & SYMBOL;
+            all &= table[character as usize];
         }
     }
     let mut flags = 0;
-    let is_word = if judge.compat { plain != 0 } else { any & ALNUM != 0 };
+    let is_word = if judge.compat { all & SYMBOL == 0 } else { any & ALNUM != 0 };
     let mut set = |flag: u16, on: bool| flags |= if on { flag } else { 0 };
     set(IS_WORD, is_word);
     set(HAS_LETTER, any & ALPHA != 0);
     set(IS_CAPITALS, any & UPPER != 0 && any & LOWER == 0);
     set(IS_UNIT, any & UNIT != 0 && !judge.compat);
     set(ENDS_CLAUSE, any & CLAUSE != 0);
-    set(IN_PHRASE, phrases::may_hold(token));
+    set(IN_PHRASE, phrases::may_hold(token.as_bytes()));
     if !judge.stop_words.is_empty() {
-        let core = if judge.compat { token } else { core(text) };
-        let wanted = stop_key(core, judge.compat);
-        let place = judge.stop_words.iter().position(|&key| core.len() <= 8 && key == wanted);
-        if let Some(place) = place {
-            flags |= IS_STOP_WORD | (place as u16 & 0xff) << STOP_WORD_SHIFT;
+        let core = if judge.compat { token.as_bytes() } else { core(token) };
+        if core.len() <= 8 {
+            let wanted = stop_key(core, judge.compat);
+            if let Some(place) = judge.stop_words.iter().position(|&key| key == wanted) {
+                flags |= IS_STOP_WORD | (place as u16 & 0xff) << STOP_WORD_SHIFT;
+            }
         }
     }
     Word { count: 1, chars, flags }
@@ -174,10 +207,10 @@ fn core(text: &str) -> &[u8] {
 mod tests {
     use super::*;
 
-    const PLAIN: Judge<'_> = Judge { stop_words: &[], compat: false };
+    const PLAIN: Judge<'_> = Judge { list: 0, stop_words: &[], compat: false };
 
     fn flags(token: &str) -> u16 {
-        look_at(token.as_bytes(), PLAIN).flags
+        look_at(token, PLAIN).flags
     }
 
     #[test]
@@ -201,7 +234,7 @@ mod tests {
             .filter(|token| !token.is_empty())
             .map(|token| {
                 let from = token.as_ptr() as usize - text.as_ptr() as usize;
-                vocabulary.number(text.as_bytes(), from, from + token.len(), PLAIN)
+                vocabulary.number(text, from, from + token.len(), PLAIN)
             })
             .collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
@@ -210,12 +243,12 @@ mod tests {
     #[test]
     fn stop_words_ignore_case_and_punctuation() {
         let list = [key(b"the")];
-        let judge = Judge { stop_words: &list, compat: false };
+        let judge = Judge { list: 1, stop_words: &list, compat: false };
         for (token, want) in [("the", true), ("The,", true), ("(the)", true), ("they", false)] {
-            let found = look_at(token.as_bytes(), judge).flags & IS_STOP_WORD != 0;
+            let found = look_at(token, judge).flags & IS_STOP_WORD != 0;
             assert_eq!(found, want, "{token}");
         }
         let exact = Judge { compat: true, ..judge };
-        assert_eq!(look_at(b"The", exact).flags & IS_STOP_WORD, 0);
+        assert_eq!(look_at("The", exact).flags & IS_STOP_WORD, 0);
     }
 }
