@@ -120,6 +120,9 @@ def _explain(error: ValidationError, kind: type[Config], origin: str) -> str:
             lines.append(f"{key} = {problem['input']!r}: {expected}")
         elif problem["type"] == "missing":
             lines.append(f"{key}: missing, and it has no default")
+        elif isinstance(problem["input"], dict):
+            # A check across keys: its message names them, the whole table would bury it.
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"{key} = {problem['input']!r}: {problem['msg']}")
     return f"{origin}: " + "; ".join(lines)

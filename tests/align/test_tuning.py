@@ -232,6 +232,10 @@ def test_a_tuned_model_answers_and_stops(
     answers = engine.generate([[{"role": "user", "content": q}] for q, _ in PAIRS], max_tokens=20)
     assert [a.text for a in answers] == [a for _, a in PAIRS]
     assert {a.finish_reason for a in answers} == {"stop"}
+    # The vocabulary's own marks, wherever it has them.
+    special = small_tokenizer.special_tokens
+    config = engine.model.config
+    assert (config.bos_token_id, config.eos_token_id) == (special["<s>"], special["</s>"])
     # The base model's RoPE base stays, and a shorter window does not shorten what it was trained for.
     assert engine.model.config.rope_theta == 77_000.0
     assert engine.model.config.max_position_embeddings == 64

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -105,3 +107,12 @@ def test_impossible_settings_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         load_config(TrainConfig, settings(**change))
+
+
+def test_the_guides_configuration_is_valid(root: Path, tmp_path: Path) -> None:
+    text = (root / "docs" / "training.md").read_text("utf-8")
+    [block] = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "run.toml").write_text(block)
+    config = load_config(TrainConfig, tmp_path / "run.toml")
+    assert [phase.name for phase in config.phases] == ["short", "long"]
+    assert config.phases[0].mixture == {"webpages": 0.8, "code": 0.2}

@@ -13,6 +13,7 @@ from internlm_core._progress import console
 from internlm_core.errors import ConfigError, TrainError
 from internlm_core.model import InternLM2, ModelConfig, load
 from internlm_core.model.manifest import MANIFEST
+from internlm_core.tokenizer import Tokenizer
 from internlm_core.train import checkpoint
 from internlm_core.train.sources import fingerprint_of
 
@@ -43,8 +44,15 @@ _FREE = {
 }
 
 
-def new_model(config: TrainConfig, sources: dict[str, list[Shard]]) -> InternLM2:
+def new_model(
+    config: TrainConfig, sources: dict[str, list[Shard]], tokenizer: Path | None
+) -> InternLM2:
     """A model with new weights, or those of `init_from`.
+
+    Args:
+        config: The run.
+        sources: Its shards.
+        tokenizer: `tokenizer.json`, whose `<s>` and `</s>` become a new model's first and end ids.
 
     Raises:
         ConfigError: `model` is incomplete or contradictory.
@@ -63,7 +71,8 @@ def new_model(config: TrainConfig, sources: dict[str, list[Shard]]) -> InternLM2
             "max_position_embeddings": first.sequence_length,
             "rope_theta": first.rope_theta or 50_000.0,
             "dtype": str(dtype).removeprefix("torch."),
-        } | config.model
+        }
+        values |= _marks(tokenizer) | config.model
         model = InternLM2(load_config(ModelConfig, values), seed=config.seed)
         model.to(device=config.device, dtype=dtype)
     if model.config.vocab_size < needed:
@@ -73,6 +82,15 @@ def new_model(config: TrainConfig, sources: dict[str, list[Shard]]) -> InternLM2
             " model's tokenizer"
         )
     return model
+
+
+def _marks(tokenizer: Path | None) -> dict[str, int | None]:
+    """Ids that `tokenizer.pack` puts around documents; a vocabulary without them has none."""
+    if tokenizer is None:
+        return {}
+    special = Tokenizer.from_file(tokenizer).special_tokens
+    end = special.get("</s>")
+    return {"bos_token_id": special.get("<s>"), "eos_token_id": end, "pad_token_id": end}
 
 
 def base_digest(config: TrainConfig) -> str | None:

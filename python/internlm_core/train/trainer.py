@@ -158,7 +158,7 @@ class Trainer:
             same_run(path, read_json(path), identity)
         found = checkpoint.newest(self.out)
         if found is None:
-            self.model = new_model(self.config, self._sources)
+            self.model = new_model(self.config, self._sources, self._extra.get("tokenizer.json"))
         else:
             self.model = load(found, device=self.config.device, verify=False)
         self.model.activation_checkpointing = self.config.activation_checkpointing
