@@ -74,4 +74,6 @@ def small_tokenizer() -> Tokenizer:
 
     words = "the tide rises and falls; 潮起潮落 def tide(x): return x + 1\n" * 40
     text = f"{words} user assistant system environment name= weather 天气"
-    return train([text] * 3, vocab_size=384, quiet=True)
+    # <s> is not where it usually is, so that nothing can count on the usual id.
+    first = ("<s>", "<unk>", "</s>")
+    return train([text] * 3, vocab_size=384, first_special=first, quiet=True)

@@ -224,7 +224,7 @@ def test_a_tuned_model_answers_and_stops(
     shard = align.pack_conversations(conversations, small_tokenizer, tmp_path / "s", quiet=True)
     # A held-out loss on answers alone, like the one that is trained.
     before = train.evaluate(Engine.from_folder(base).model, shard)
-    tuned = align.sft(TUNING, base, tmp_path / "s", tmp_path / "sft", quiet=True)
+    tuned = align.sft(TUNING, base.parent, tmp_path / "s", tmp_path / "sft", quiet=True)
     engine = Engine.from_folder(tuned)
     after = train.evaluate(engine.model, shard)
     assert after.tokens == before.tokens == int(np.asarray(shard.supervised).sum())

@@ -29,6 +29,7 @@ def random_model(small_tokenizer: Tokenizer) -> InternLM2:
         num_key_value_heads=2,
         intermediate_size=96,
         initializer_range=0.3,
+        bos_token_id=small_tokenizer.special_tokens["<s>"],
         eos_token_id=None,
         max_position_embeddings=256,
         dtype="float32",

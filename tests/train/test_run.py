@@ -79,7 +79,7 @@ def test_killed_at_random_moments_a_run_ends_bit_equal(
         assert process.exitcode == -signal.SIGKILL
         kills += 1
         in_save += any(out.glob(".partial-*"))
-    assert kills >= 4
+    assert kills >= 3
     assert in_save >= 1  # at least one kill fell into the writing of a checkpoint
     assert outcome(out) == wanted
     assert not list(out.glob(".partial-*"))

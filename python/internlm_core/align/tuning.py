@@ -12,6 +12,7 @@ from internlm_core import chat
 from internlm_core._config import load_config
 from internlm_core._progress import Task, console
 from internlm_core.errors import DataError
+from internlm_core.model.runs import model_folder
 from internlm_core.tokenizer import Shard, ShardWriter, Tokenizer
 from internlm_core.train import TrainConfig, run
 from internlm_core.train.sources import open_sources
@@ -117,7 +118,7 @@ def sft(
     Args:
         config: As for `train.run`; `internlm_core.align` has the preset `sft`. `init_from` is set
             to `base`.
-        base: The checkpoint to start from; its tokenizer goes with the result.
+        base: The checkpoint to start from, or a run, whose newest is taken; its tokenizer goes with the result.
         shards: Where the conversations lie.
         out: Run folder.
         held_out: Shards whose loss is watched.
@@ -137,7 +138,8 @@ def sft(
         config = load_config(
             TrainConfig, source, package="internlm_core.align", overrides=overrides
         )
-    config = config.model_copy(update={"init_from": str(Path(base).resolve())})
+    base = model_folder(base)
+    config = config.model_copy(update={"init_from": str(base.resolve())})
     for group in open_sources(shards).values():
         for shard in group:
             if shard.supervised is None:
@@ -145,7 +147,7 @@ def sft(
                     f"{shard.path}: has no supervised.npy; make it with pack_conversations"
                 )
     rendering = None
-    if (Path(base) / "tokenizer.json").is_file():
+    if (base / "tokenizer.json").is_file():
         rendering = {
             "dialect": "internlm2",
             "fingerprint": chat.fingerprint(Tokenizer.from_file(base)),

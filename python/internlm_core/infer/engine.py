@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +17,13 @@ from internlm_core.infer.sampling import Sampler, SamplingParams
 from internlm_core.infer.text import TextWriter
 from internlm_core.model import KVCache, load
 from internlm_core.model.allocator import keep_freed_memory
+from internlm_core.model.runs import model_folder
 from internlm_core.model.scoring import token_log_probs
 from internlm_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
     from torch import Tensor
@@ -96,7 +97,7 @@ class Engine:
             CheckpointError: The weights are missing, cut or altered.
             TokenizerError: `tokenizer.json` can't be read.
         """
-        folder = _model_folder(Path(folder))
+        folder = model_folder(folder)
         model = load(folder, dtype=dtype, device=device)
         path = folder / "tokenizer.json"
         tokenizer = Tokenizer.from_file(path) if path.is_file() else None
@@ -337,17 +338,6 @@ def _keep_rows(cache: KVCache, rows: list[int]) -> None:
     cache.keys = cache.keys[:, rows]
     cache.values = cache.values[:, rows]
     cache.lengths = cache.lengths[rows]
-
-
-def _model_folder(folder: Path) -> Path:
-    if (folder / "config.json").is_file():
-        return folder
-    steps = [p for p in folder.glob("step-*") if (p / "manifest.json").is_file()]
-    if steps:
-        return max(steps, key=lambda p: int(p.name.removeprefix("step-")))
-    raise InferError(
-        f"{folder}: neither a model (config.json) nor a training run with a checkpoint (step-N)"
-    )
 
 
 def _check_rendering(folder: Path, tokenizer: Tokenizer) -> None:

@@ -17,6 +17,7 @@ from internlm_core._optional import require
 from internlm_core.errors import CheckpointError
 from internlm_core.model import save, verify_manifest, write_manifest
 from internlm_core.model.manifest import MANIFEST
+from internlm_core.model.runs import STEP_PREFIX, checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,19 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["checkpoints", "newest", "prune", "read_state", "read_tensors", "write"]
 
-_PREFIX = "step-"
 _STATE = "trainer/state.json"
 _TENSORS = "trainer/optimizer.safetensors"
-
-
-def checkpoints(out: Path) -> dict[int, Path]:
-    """Step → folder of every checkpoint that was completed, oldest first."""
-    found = {}
-    for folder in out.glob(f"{_PREFIX}*"):
-        number = folder.name.removeprefix(_PREFIX)
-        if number.isdigit() and (folder / MANIFEST).is_file():
-            found[int(number)] = folder
-    return dict(sorted(found.items()))
 
 
 def newest(out: Path) -> Path | None:
@@ -83,7 +73,7 @@ def write(
         CheckpointError: The disk is full; checkpoints written before are untouched.
     """
     save_file = require("safetensors.torch", extra="train").save_file
-    target = out / f"{_PREFIX}{step}"
+    target = out / f"{STEP_PREFIX}{step}"
     try:
         with atomic_folder(target) as partial:
             save(model, partial)

@@ -84,7 +84,7 @@ class TrainConfig(Config):
     """Keys of `ModelConfig`; `vocab_size`, `max_position_embeddings`, `rope_theta` and `dtype` come
     from the shards and phases when not given. Ignored with `init_from`."""
     init_from: str | None = None
-    """Checkpoint whose weights the run starts from, instead of new ones."""
+    """Checkpoint (or run, whose newest is taken) whose weights the run starts from."""
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     total_tokens: int | None = Field(None, gt=0)
     """Tokens of all phases together, for phases given as a share."""

@@ -10,9 +10,10 @@ import torch
 from internlm_core._config import load_config
 from internlm_core._files import file_digest
 from internlm_core._progress import console
-from internlm_core.errors import ConfigError, TrainError
+from internlm_core.errors import CheckpointError, ConfigError, TrainError
 from internlm_core.model import InternLM2, ModelConfig, load
 from internlm_core.model.manifest import MANIFEST
+from internlm_core.model.runs import model_folder
 from internlm_core.tokenizer import Tokenizer
 from internlm_core.train import checkpoint
 from internlm_core.train.sources import fingerprint_of
@@ -63,8 +64,9 @@ def new_model(
     needed = max(int(s.info["vocab_size"]) for group in sources.values() for s in group)
     torch.manual_seed(config.seed)
     if config.init_from is not None:
-        model = load(config.init_from, dtype=dtype, device=config.device)
-        _same_as_base(Path(config.init_from), fingerprint_of(sources))
+        base = model_folder(config.init_from)
+        model = load(base, dtype=dtype, device=config.device)
+        _same_as_base(base, fingerprint_of(sources))
     else:
         values = {
             "vocab_size": needed,
@@ -94,10 +96,13 @@ def _marks(tokenizer: Path | None) -> dict[str, int | None]:
 
 
 def base_digest(config: TrainConfig) -> str | None:
-    """Hash of the manifest of the checkpoint a run starts from; None without one."""
+    """Hash of the manifest of the checkpoint a run starts from; None where there is none."""
     if config.init_from is None:
         return None
-    path = Path(config.init_from) / MANIFEST
+    try:
+        path = model_folder(config.init_from) / MANIFEST
+    except CheckpointError:  # gone since: a new run will say so, one that goes on needs no base
+        return None
     return file_digest(path) if path.is_file() else None
 
 
