@@ -78,7 +78,8 @@ def normalise_texts(
 
 def detect_languages(
     texts: _ArrowStrings, threads: int = 0
-) -> tuple[ArrowColumn, npt.NDArray[np.float32]]: ...
+) -> tuple[ArrowColumn, npt.NDArray[np.float32], ArrowColumn]:
+    """Code, score, and script (of Chinese) by row."""
 
 # --- dedup --------------------------------------------------------------------------------------
 

@@ -177,14 +177,15 @@ fn detect_languages<'py>(
     py: Python<'py>,
     texts: StrColumn,
     threads: usize,
-) -> PyResult<(ArrowColumn, Bound<'py, PyArray1<f32>>)> {
+) -> PyResult<(ArrowColumn, Bound<'py, PyArray1<f32>>, ArrowColumn)> {
     let rows = texts.rows();
-    let found: Vec<(&'static str, f32)> = in_pool(py, threads, || {
+    let found: Vec<internlm_text::Language> = in_pool(py, threads, || {
         rows.par_iter().map(|text| internlm_text::detect_language(text.unwrap_or(""))).collect()
     })?;
-    let scores: Vec<f32> = found.iter().map(|&(_, score)| score).collect();
-    let langs = ArrowColumn::from_strings(found.into_iter().map(|(lang, _)| Some(lang)));
-    Ok((langs, scores.into_pyarray(py)))
+    let scores: Vec<f32> = found.iter().map(|language| language.score).collect();
+    let codes = ArrowColumn::from_strings(found.iter().map(|language| Some(language.code)));
+    let scripts = ArrowColumn::from_strings(found.iter().map(|language| language.script));
+    Ok((codes, scores.into_pyarray(py), scripts))
 }
 
 /// Adds this room's functions and classes to the module.

@@ -1,5 +1,6 @@
 //! One-pass text statistics, rules, normalisation and language for corpus filtering.
 
+mod chinese;
 mod classes;
 mod compat;
 mod grams;
@@ -19,7 +20,7 @@ mod table;
 mod vocabulary;
 
 pub use identity::record_id;
-pub use language::detect_language;
+pub use language::{Language, detect_language};
 pub use measure::Measurer;
 pub use metrics::{METRICS, Metric, Metrics};
 pub use normalise::{EDIT_NAMES, EDITS, Edit, Edits, normalise};

@@ -123,6 +123,9 @@ fn colour_sequence(text: &str) -> Option<usize> {
 }
 
 fn lines(text: &str, edits: &mut Edits) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
     let mut out = String::with_capacity(text.len());
     let mut blank = 0;
     let mut fence: Option<&str> = None;
@@ -149,7 +152,6 @@ fn lines(text: &str, edits: &mut Edits) -> String {
         out.extend(std::iter::repeat_n('\n', kept));
         blank = 0;
         if is_verbatim {
-            // An empty first line in a block that never opened can't be: the fence itself is there.
             out.push_str(line);
             continue;
         }
