@@ -38,9 +38,7 @@ def twin_tokens(text: str) -> list[str]:
         elif is_unit(char):
             tokens.append(char)
             open_token, after_unit = False, True
-        elif after_unit and mark:
-            tokens[-1] += char
-        elif open_token:
+        elif (after_unit and mark) or open_token:
             tokens[-1] += char
         else:
             tokens.append(char)
