@@ -130,12 +130,19 @@ def test_without_a_mixture_everything_is_read_once(two_sources: dict[str, list[S
 
 
 def test_short_fraction(two_sources: dict[str, list[Shard]]) -> None:
-    mixer = Mixer(two_sources, phase(short_fraction=0.5), 0, 1, 32)
-    tokens = Counter()
-    while mixer.tokens < 10_000:
+    """Half in pieces of up to 32 tokens of all documents, half in documents longer than that."""
+    mixer = Mixer(
+        two_sources, phase(short_fraction=0.5, sequence_length=64, batch_tokens=64), 0, 1, 32
+    )
+    tokens, owners, longest = Counter(), {}, Counter()
+    while mixer.tokens < 20_000:
         row = mixer.next()
         tokens[row.source] += row.tokens
-        assert {"all/short": {0}, "all/long": {1}}[row.source] == set(row.pieces[:, 0].tolist())
+        owners.setdefault(row.source, set()).update(row.pieces[:, 0].tolist())
+        size = int((row.pieces[:, 2] - row.pieces[:, 1]).max())
+        longest[row.source] = max(longest[row.source], size)
+    assert owners == {"all/short": {0, 1}, "all/long": {1}}
+    assert longest == {"all/short": 32, "all/long": 64}
     assert tokens["all/short"] / tokens.total() == pytest.approx(0.5, abs=0.01)
 
 

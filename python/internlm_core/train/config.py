@@ -49,9 +49,10 @@ class PhaseConfig(Config):
     mixture: dict[str, float] = Field(default_factory=dict)
     """Weight of each source; empty takes all sources as they are."""
     short_fraction: float | None = Field(None, ge=0, le=1)
-    """Share of tokens from documents of at most `short_length` tokens (report §3.3.2: half)."""
+    """Share of tokens that come in pieces of at most `short_length`, as in the phase before: all
+    documents, cut there. The others are documents longer than that (report §3.3.2: half)."""
     short_length: int | None = Field(None, gt=0)
-    """Longest short document; the previous phase's window when not given."""
+    """Longest short piece; the previous phase's window when not given."""
     on_exhausted: Literal["repeat", "stop"] = "repeat"
     """What a source does at its end: start over in a new order, or end the phase."""
     schedule: ScheduleConfig | None = None

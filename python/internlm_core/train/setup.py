@@ -146,7 +146,7 @@ def phase_tokens(config: TrainConfig, number: int, mixer: Mixer) -> int:
 
 
 def short_length(config: TrainConfig, number: int) -> int:
-    """Longest document that counts as short in a phase."""
+    """Longest piece that counts as short in a phase."""
     phase = config.phases[number]
     if phase.short_length is not None:
         return phase.short_length

@@ -1,6 +1,6 @@
 """Rows of training tokens from shards, in an order that is a function of seed and position alone.
 
-A stream is one source (or the short or the long documents of it), cut to the window. Each epoch
+A stream is one source (or short pieces or the long documents of it), cut to the window. Each epoch
 visits the pieces in a new order, so that the parts of a book lie far apart; a buffer of pieces at a
 time is packed into rows by best fit, and the rows are shuffled. The state of a stream is four
 numbers, so a run resumes where it stopped without replaying what went before.
@@ -66,7 +66,8 @@ class Stream:
         shards: Its token shards.
         window: Most tokens of a row.
         seed: Key of the order.
-        lengths: Take only documents longer than the first and at most as long as the second.
+        longer_than: Take only documents of more tokens than this.
+        piece: Longest piece; the window when not given.
         repeat: Start over at the end, in another order.
     """
 
@@ -77,7 +78,8 @@ class Stream:
         window: int,
         seed: tuple[int, ...],
         *,
-        lengths: tuple[int, int] = (0, 2**62),
+        longer_than: int = 0,
+        piece: int | None = None,
         repeat: bool = True,
     ) -> None:
         self.name, self.window, self._repeat = name, window, repeat
@@ -85,10 +87,10 @@ class Stream:
         tables = [np.zeros((0, 4), np.int64)]
         for number, shard in enumerate(shards):
             offsets = np.asarray(shard.offsets, dtype=np.int64)
-            size = np.diff(offsets)
             # A document of one token has nothing to predict, but its token still counts as read.
-            taken = np.flatnonzero((size > lengths[0]) & (size <= lengths[1]))
-            tables.append(pieces_of(number, offsets[:-1][taken], offsets[1:][taken], window))
+            taken = np.flatnonzero(np.diff(offsets) > longer_than)
+            longest = min(window, piece or window)
+            tables.append(pieces_of(number, offsets[:-1][taken], offsets[1:][taken], longest))
         self._pieces = np.concatenate(tables)
         self._sizes = self._pieces[:, 2] - self._pieces[:, 1]
         self.epoch_tokens = int(self._sizes.sum())
@@ -169,7 +171,7 @@ class Mixer:
         phase: Window, mixture, share of short documents.
         number: The phase's number, a part of the order's key.
         seed: The run's seed.
-        short_length: Longest short document, where the phase has a `short_fraction`.
+        short_length: Longest short piece, where the phase has a `short_fraction`.
 
     Raises:
         TrainError: The mixture names an unknown source, or a stream has no documents.
@@ -199,36 +201,38 @@ class Mixer:
                 groups.setdefault("all", (1.0, []))[1].extend(numbers)
             elif phase.mixture.get(name, 0) > 0:
                 groups[name] = (phase.mixture[name], numbers)
-        limits = {"": ((0, 2**62), 1.0)}
+        # Suffix → documents longer than this, longest piece, share.
+        parts = {"": (0, phase.sequence_length, 1.0)}
         if phase.short_fraction is not None:
-            limits = {
-                "/short": ((0, short_length), phase.short_fraction),
-                "/long": ((short_length, 2**62), 1 - phase.short_fraction),
+            parts = {
+                "/short": (0, short_length, phase.short_fraction),
+                "/long": (short_length, phase.sequence_length, 1 - phase.short_fraction),
             }
         self.streams: dict[str, Stream] = {}
         self._weights: dict[str, float] = {}
         self._numbers: dict[str, list[int]] = {}
         whole = sum(weight for weight, _ in groups.values())
         for name, (weight, numbers) in groups.items():
-            for suffix, (lengths, part) in limits.items():
-                if part == 0:
+            for suffix, (longer_than, piece, share) in parts.items():
+                if share == 0:
                     continue
                 stream = Stream(
                     name + suffix,
                     [self.shards[i] for i in numbers],
                     phase.sequence_length,
                     (seed, number),
-                    lengths=lengths,
+                    longer_than=longer_than,
+                    piece=piece,
                     repeat=phase.on_exhausted == "repeat",
                 )
                 if not stream.epoch_tokens:
                     raise TrainError(
                         f"phase {phase.name!r}: source {name!r} has no documents of"
-                        f" {lengths[0] + 1} tokens or more and at most {lengths[1]}; change"
-                        " mixture, short_fraction or short_length"
+                        f" {longer_than + 1} tokens or more; change mixture, short_fraction or"
+                        " short_length"
                     )
                 self.streams[stream.name] = stream
-                self._weights[stream.name] = weight / whole * part
+                self._weights[stream.name] = weight / whole * share
                 self._numbers[stream.name] = numbers
 
     @property
