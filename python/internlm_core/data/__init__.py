@@ -8,7 +8,11 @@ from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
     from internlm_core.data import readers
+    from internlm_core.data.config import PipelineConfig, SourceConfig
     from internlm_core.data.language import detect_language
+    from internlm_core.data.near_duplicates import DedupConfig, dedup
+    from internlm_core.data.normalise import normalise_texts
+    from internlm_core.data.pipeline import Pipeline, RunSummary
     from internlm_core.data.records import SCHEMA
     from internlm_core.data.rules import filter, load_rules  # noqa: A004
     from internlm_core.data.statistics import METRICS, metrics
@@ -16,22 +20,36 @@ if TYPE_CHECKING:
 __all__ = [
     "METRICS",
     "SCHEMA",
+    "DedupConfig",
+    "Pipeline",
+    "PipelineConfig",
+    "RunSummary",
+    "SourceConfig",
+    "dedup",
     "detect_language",
     "filter",
     "load_rules",
     "metrics",
+    "normalise_texts",
     "readers",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "DedupConfig": "near_duplicates",
         "METRICS": "statistics",
+        "Pipeline": "pipeline",
+        "PipelineConfig": "config",
+        "RunSummary": "pipeline",
         "SCHEMA": "records",
+        "SourceConfig": "config",
+        "dedup": "near_duplicates",
         "detect_language": "language",
         "filter": "rules",
         "load_rules": "rules",
         "metrics": "statistics",
+        "normalise_texts": "normalise",
         "readers": None,
     },
 )

@@ -1,0 +1,100 @@
+"""Configuration of a pipeline run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from internlm_core._config import Config
+from internlm_core.data.readers import ReadLimits, SourceSpec
+
+__all__ = [
+    "DedupStageConfig",
+    "FilterConfig",
+    "LanguageConfig",
+    "NormaliseConfig",
+    "PipelineConfig",
+    "SourceConfig",
+]
+
+
+class SourceConfig(Config):
+    """Where the files of one source are, and what records are called that don't say it."""
+
+    path: str = Field(min_length=1)
+    """A file, a folder (read recursively) or a glob pattern, relative to the configuration file."""
+    source: str | None = None
+    """webpages, books, code, …; default: the path's own name."""
+    lang: str | None = Field(None, pattern="^[a-z]{2}$")
+    """ISO 639-1 code; detected when it is left out."""
+    snapshot: str | None = None
+    """Crawl or dump; in deduplication the newest (last in string order) wins."""
+    text_key: str | None = None
+    """Key or column with the text, where it is neither `text` nor `content`."""
+
+    def spec(self) -> SourceSpec:
+        """The same for the readers."""
+        return SourceSpec(**self.model_dump())
+
+
+class NormaliseConfig(Config):
+    """Repair of characters and white space before anything is measured."""
+
+    enabled: bool = True
+
+
+class LanguageConfig(Config):
+    """Detection of the language where neither record nor source names it."""
+
+    enabled: bool = True
+    keep: tuple[str, ...] = ()
+    """Languages to keep; empty: all."""
+    min_score: float = Field(0.0, ge=0, le=1)
+    """Least certainty of a detected language."""
+
+
+class FilterConfig(Config):
+    """Heuristic rules that drop records."""
+
+    enabled: bool = True
+    preset: str = "report"
+    """A rule preset of the package, or the path of a .toml file."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Values that replace those of the preset, keys as in the preset."""
+
+
+class DedupStageConfig(Config):
+    """Near-duplicate removal over all that the rules kept."""
+
+    enabled: bool = True
+    threshold: float = Field(0.7, gt=0, le=1)
+    """Jaccard similarity of shingles from which on two documents are duplicates (report §4.3)."""
+
+
+class PipelineConfig(Config):
+    """Everything a run can be told: sources → normalise → language → filter → dedup → shards."""
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    normalise: NormaliseConfig = NormaliseConfig()
+    language: LanguageConfig = LanguageConfig()
+    filter: FilterConfig = FilterConfig()
+    dedup: DedupStageConfig = DedupStageConfig()
+    shard_bytes: int = Field(256 * 1024 * 1024, ge=1024)
+    """Bytes of text after which an output shard is closed."""
+    batch_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    """Bytes of input in memory at once in the stages before dedup, a few times over."""
+    batch_rows: int = Field(8_192, ge=1)
+    """Rows of a Parquet file read at once."""
+    max_record_bytes: int = Field(16 * 1024 * 1024, ge=16)
+    """Longest line, text file or Parquet text; longer ones are rejected."""
+    threads: int = Field(0, ge=0)
+    """0: all cores. Results do not depend on it."""
+
+    def limits(self) -> ReadLimits:
+        """The part of it that the readers need."""
+        return ReadLimits(self.batch_bytes, self.batch_rows, self.max_record_bytes)
+
+    def identity(self) -> dict[str, Any]:
+        """What fixes the result, as JSON values: all but the number of threads."""
+        return self.model_dump(mode="json", exclude={"threads"})

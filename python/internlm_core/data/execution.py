@@ -1,0 +1,275 @@
+"""One pipeline run: read, normalise, filter, deduplicate, write; killed at any moment, it goes on.
+
+The stages before deduplication run batch by batch, each batch a part in `work/`. Deduplication sees
+the texts that are left, all at once. Then the parts are cut into the shards of the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import orjson
+import polars as pl
+
+from internlm_core import __version__
+from internlm_core._files import atomic_path, file_digest, read_json, write_json
+from internlm_core._progress import Task
+from internlm_core.data.ledger import Counts, IdCheck
+from internlm_core.data.map_stages import MapStages
+from internlm_core.data.readers import group_files, read_batches
+from internlm_core.data.run_folder import disk_errors
+from internlm_core.data.shards import Shards, write_parquet
+from internlm_core.errors import InternalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from internlm_core.data.config import PipelineConfig
+    from internlm_core.data.readers import FoundFiles
+    from internlm_core.data.records import Batch
+    from internlm_core.data.run_folder import RunFolder
+
+__all__ = ["Run"]
+
+T = TypeVar("T")
+
+
+class Run:
+    """One run into one folder; the methods are its steps, in order."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        found: FoundFiles,
+        folder: RunFolder,
+        threads: int | None,
+        *,
+        quiet: bool,
+    ) -> None:
+        self._config, self._found, self._folder = config, found, folder
+        self._threads = config.threads if threads is None else threads
+        self._quiet = quiet
+        self._seconds: dict[str, float] = {}
+        self._stages = MapStages(config)
+        self._parts = folder.work / "map"
+
+    def finish(self) -> dict[str, Any]:
+        """Do what is missing; returns the contents of `run.json`."""
+        with self._timed("fingerprint"):
+            inputs = self._fingerprints()
+        if not self._folder.begin(self._config.identity(), inputs):
+            with self._timed("map"):
+                self._map()
+            with self._timed("dedup"):
+                duplicates = self._dedup()
+            with self._timed("write"):
+                self._write(duplicates)
+        run = self._folder.read()
+        if not self._folder.report.exists():
+            from internlm_core.data.report import write_report
+
+            with disk_errors(self._folder.path):
+                write_report(self._folder.path)
+        shutil.rmtree(self._folder.work, ignore_errors=True)
+        return run
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[step] = round(time.perf_counter() - start, 3)
+
+    def _fingerprints(self) -> list[dict[str, Any]]:
+        """Name, size and SHA-256 of each input."""
+        entries = []
+        with Task("Fingerprinting files", len(self._found.files), quiet=self._quiet) as task:
+            for file in self._found.files:
+                entry: dict[str, Any] = {"name": file.name, "source": file.defaults.source}
+                try:
+                    entry |= {"bytes": file.path.stat().st_size, "sha256": file_digest(file.path)}
+                except OSError as error:
+                    entry |= {"bytes": 0, "error": error.strerror or str(error)}
+                entries.append(entry)
+                task.advance()
+        return entries
+
+    # --- map: parts in work/map, each batch of each group of files one part -----------------------
+
+    def _map(self) -> None:
+        groups = group_files(self._found.files)
+        sizes = [sum(_size(file.path) for file in group.files) for group in groups]
+        documents = 0
+        with Task("Reading and filtering, MB", _megabytes(sum(sizes)), quiet=self._quiet) as task:
+            shown = 0
+            for number, group in enumerate(groups):
+                done = self._parts / f"{number:06}.json"
+                if not done.exists():
+                    parts = 0
+                    for batch in _read_ahead(read_batches(group, self._config.limits())):
+                        self._make_part(f"{number:06}-{parts:06}", batch)
+                        parts += 1
+                        documents += batch.records.height
+                        task.advance(0, f"{documents:,} documents")
+                    with disk_errors(done):
+                        write_json(done, {"parts": parts})
+                reached = _megabytes(sum(sizes[: number + 1]))
+                task.advance(reached - shown)
+                shown = reached
+
+    def _make_part(self, name: str, batch: Batch) -> None:
+        path = self._parts / f"{name}.parquet"
+        if path.exists():
+            return
+        frame, metrics = self._stages.run(batch.records, self._threads)
+        write_parquet(metrics, self._parts / f"{name}.metrics")
+        with disk_errors(path):
+            with atomic_path(self._parts / f"{name}.rejected") as partial:
+                partial.write_bytes(b"".join(entry.to_json() for entry in batch.rejected))
+            write_json(self._parts / f"{name}.repaired", dict(batch.repaired))
+        # Last, for its name says that the part is whole.
+        write_parquet(frame, path)
+
+    def _part_paths(self) -> Iterator[Path]:
+        for number in range(len(group_files(self._found.files))):
+            parts = read_json(self._parts / f"{number:06}.json")["parts"]
+            for part in range(parts):
+                yield self._parts / f"{number:06}-{part:06}.parquet"
+
+    # --- dedup: one frame over the open records of all parts --------------------------------------
+
+    def _dedup(self) -> pl.DataFrame | None:
+        """Columns keep, cluster, jaccard, duplicate_of; one row an open record, in order."""
+        if not self._config.dedup.enabled:
+            return None
+        path = self._folder.work / "dedup.parquet"
+        if not path.exists():
+            from internlm_core.data.near_duplicates import find_duplicates
+
+            columns = ["id", "text", "source", "lang", "snapshot"]
+            frames = [
+                pl.read_parquet(part, columns=[*columns, "stage"])
+                .filter(pl.col("stage").is_null())
+                .select(columns)
+                for part in self._part_paths()
+            ]
+            if not frames:
+                return None
+            with Task("Finding duplicates", quiet=self._quiet) as task:
+                found = find_duplicates(pl.concat(frames), self._config.dedup, self._threads)
+                task.advance(found.height)
+            write_parquet(found, path)
+        return pl.read_parquet(path)
+
+    # --- write: shards, counts, run.json ----------------------------------------------------------
+
+    def _write(self, duplicates: pl.DataFrame | None) -> None:
+        counts, output = Counts(), Shards(self._folder, self._config.shard_bytes)
+        repaired: dict[str, int] = {}
+        read, start = IdCheck(), 0
+        parts = list(self._part_paths())
+        with Task("Writing shards", len(parts), quiet=self._quiet) as task:
+            for part in parts:
+                frame = pl.read_parquet(part)
+                read.add(frame["id"])
+                frame, start = _with_duplicates(frame, duplicates, start, self._config)
+                entries = part.with_suffix(".rejected").read_bytes().splitlines(keepends=True)
+                counts.add(frame)
+                counts.add_rejected(orjson.loads(entry) for entry in entries)
+                for kind, count in read_json(part.with_suffix(".repaired")).items():
+                    repaired[kind] = repaired.get(kind, 0) + count
+                output.push(frame, pl.read_parquet(part.with_suffix(".metrics")), entries)
+                task.advance()
+        shards = output.close()
+        written = IdCheck()
+        for side in ("kept", "dropped"):
+            for shard in self._folder.shards(side):
+                written.add(pl.read_parquet(shard, columns=["id"])["id"])
+        if written != read:
+            raise InternalError(
+                f"{self._folder.path}: {read.rows} records were read but {written.rows} written; "
+                "please report this, with the configuration"
+            )
+        run = read_json(self._folder.run_json)
+        totals = counts.totals()
+        run |= {
+            "status": "complete",
+            "version": __version__,
+            "versions": {"internlm_core": __version__, "polars": pl.__version__},
+            "skipped_files": dict(sorted(self._found.skipped.items())),
+            "records": read.rows,
+            "repeated_ids": read.repeated,
+            "rejected_records": counts.rejected_records,
+            "repaired": dict(sorted(repaired.items())),
+            "totals": totals,
+            "counts": counts.rows(),
+            "rejected": counts.rejected_rows(),
+            "faults": counts.faults,
+            "shards": shards,
+        }
+        size = sum(side["bytes"] for side in totals.values())
+        timing = {
+            "seconds": self._seconds,
+            "threads": self._threads or os.cpu_count(),
+            "text_bytes": size,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        with disk_errors(self._folder.path):
+            write_json(self._folder.timing_json, timing)
+            write_json(self._folder.run_json, run)
+
+
+def _with_duplicates(
+    frame: pl.DataFrame, duplicates: pl.DataFrame | None, start: int, config: PipelineConfig
+) -> tuple[pl.DataFrame, int]:
+    """Enter the decisions of dedup, whose rows from `start` on are the open records of `frame`."""
+    open_rows = frame["stage"].is_null()
+    count = int(open_rows.sum())
+    frame = frame.with_columns(
+        pl.lit(None, pl.String).alias("duplicate_of"), pl.lit(None, pl.Int64).alias("cluster")
+    )
+    if duplicates is None or not count:
+        return frame, start
+    found = duplicates.slice(start, count)
+    copies = ~found["keep"]
+    rows = open_rows.arg_true().filter(copies)
+    found = found.filter(copies)
+    columns = {
+        "stage": pl.lit("dedup"),
+        "reason": pl.lit("near_duplicate"),
+        "metric": pl.lit("jaccard"),
+        "value": pl.col("jaccard").cast(pl.Float64),
+        "threshold": pl.lit(config.dedup.threshold),
+        "duplicate_of": pl.col("duplicate_of"),
+        "cluster": pl.col("cluster").cast(pl.Int64),
+    }
+    entered = found.select(expression.alias(name) for name, expression in columns.items())
+    return frame.with_columns(
+        frame[name].clone().scatter(rows, entered[name]) for name in columns
+    ), start + count
+
+
+def _read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Read the next item in a thread while the last one is worked on."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
+        pending = pool.submit(next, items, end)
+        while (item := pending.result()) is not end:
+            pending = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _megabytes(size: int) -> int:
+    return -(-size // 1_000_000)

@@ -1,0 +1,136 @@
+"""Stages that look at one record at a time: normalise, language, rules. Pure functions of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from internlm_core.data.ledger import undecided
+from internlm_core.data.records import with_ids
+
+if TYPE_CHECKING:
+    from internlm_core.data.config import PipelineConfig
+
+__all__ = ["EDITS", "MapStages"]
+
+EDITS = ("normalise.text",)
+"""Columns of a part that count edits of a record."""
+
+
+class MapStages:
+    """The map stages of a configuration.
+
+    Args:
+        config: The configuration; its rule preset is read and checked here.
+
+    Raises:
+        ConfigError: The rule preset or one of its values is unknown.
+    """
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self._rules = None
+        if config.filter.enabled:
+            from internlm_core.data.rules import load_rules
+
+            self._rules = load_rules(config.filter.preset, config.filter.set)
+
+    def run(self, records: pl.DataFrame, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Take one batch through the stages.
+
+        Args:
+            records: Record frame.
+            threads: Threads to use, 0 for all cores; the result does not depend on it.
+
+        Returns:
+            The records with decision and edit columns, in their order, and a frame of statistics
+            (first column `id`) of those that reached the rules.
+        """
+        records = self._normalise(records, threads)
+        records = undecided(self._with_language(records))
+        empty = pl.col("text").str.strip_chars() == ""
+        records = _drop(records, empty, "read", "empty_text", "characters", pl.lit(0.0), 1.0)
+        records = self._drop_languages(records)
+        return self._filter(records, threads)
+
+    def _normalise(self, records: pl.DataFrame, threads: int) -> pl.DataFrame:
+        if not self._config.normalise.enabled:
+            return records.with_columns(pl.lit(0, pl.Int64).alias(EDITS[0]))
+        from internlm_core.data.normalise import normalise
+
+        before = records["text"]
+        text = normalise(before).alias("text")
+        edited = (text != before).cast(pl.Int64).alias(EDITS[0])
+        records = with_ids(records.drop("id").with_columns(text), threads)
+        return records.with_columns(edited)
+
+    def _with_language(self, records: pl.DataFrame) -> pl.DataFrame:
+        unknown = records["lang"].is_null()
+        if not self._config.language.enabled or not unknown.any():
+            return records
+        from internlm_core.data.language import detect_language
+
+        found = detect_language(records.filter(unknown)["text"])
+        rows = unknown.arg_true()
+        lang = records["lang"].clone().scatter(rows, found["lang"])
+        score = records["lang_score"].clone().scatter(rows, found["lang_score"].cast(pl.Float32))
+        return records.with_columns(lang, score)
+
+    def _drop_languages(self, records: pl.DataFrame) -> pl.DataFrame:
+        config = self._config.language
+        score = pl.col("lang_score").cast(pl.Float64)
+        if config.keep:
+            unwanted = ~pl.col("lang").is_in(config.keep).fill_null(value=False)
+            records = _drop(records, unwanted, "language", "unwanted_language", "lang_score", score)
+        if config.min_score > 0:
+            unsure = (score < config.min_score).fill_null(value=False)
+            records = _drop(
+                records, unsure, "language", "uncertain_language", "lang_score", score,
+                config.min_score,
+            )  # fmt: skip
+        return records
+
+    def _filter(self, records: pl.DataFrame, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        if self._rules is None:
+            return records, pl.DataFrame(schema={"id": pl.String})
+        from internlm_core.data.rules import apply_rules
+
+        open_rows = records["stage"].is_null()
+        rows = open_rows.arg_true()
+        decisions, metrics = apply_rules(records.filter(open_rows), self._rules, threads)
+        dropped = ~decisions["keep"]
+        columns = {
+            "stage": pl.repeat("rules", len(rows), dtype=pl.String, eager=True),
+            **{name: decisions[name] for name in ("reason", "metric", "value", "threshold")},
+        }
+        rows = rows.filter(dropped)
+        for name, values in columns.items():
+            kind = records.schema[name]
+            column = records[name].clone().scatter(rows, values.filter(dropped).cast(kind))
+            records = records.with_columns(column)
+        return records, metrics
+
+
+def _drop(
+    records: pl.DataFrame,
+    condition: pl.Expr,
+    stage: str,
+    reason: str,
+    metric: str,
+    value: pl.Expr,
+    threshold: float | None = None,
+) -> pl.DataFrame:
+    """Decide against open records that meet `condition`."""
+    here = condition & pl.col("stage").is_null()
+    columns = {
+        "stage": pl.lit(stage),
+        "reason": pl.lit(reason),
+        "metric": pl.lit(metric),
+        "value": value,
+        "threshold": pl.lit(threshold, pl.Float64),
+    }
+    return records.with_columns(
+        pl.when(here).then(expression).otherwise(pl.col(name)).alias(name)
+        for name, expression in columns.items()
+    )
