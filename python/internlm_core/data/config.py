@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from internlm_core._config import Config
+from internlm_core.data.near_duplicates import DedupConfig
 from internlm_core.data.readers import ReadLimits, SourceSpec
 
 __all__ = [
@@ -49,7 +50,7 @@ class LanguageConfig(Config):
 
     enabled: bool = True
     keep: tuple[str, ...] = ()
-    """Languages to keep; empty: all."""
+    """Languages to keep; empty: all. Records of the source `code` have none and stay."""
     min_score: float = Field(0.0, ge=0, le=1)
     """Least certainty of a detected language."""
 
@@ -61,15 +62,15 @@ class FilterConfig(Config):
     preset: str = "report"
     """A rule preset of the package, or the path of a .toml file."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Values that replace those of the preset, keys as in the preset."""
+    """New bounds by reason: `gopher.word_count.min = 20`."""
+    compat: bool = False
+    """Decide as datatrove does (docs/filters.md says what is covered)."""
 
 
-class DedupStageConfig(Config):
+class DedupStageConfig(DedupConfig):
     """Near-duplicate removal over all that the rules kept."""
 
     enabled: bool = True
-    threshold: float = Field(0.7, gt=0, le=1)
-    """Jaccard similarity of shingles from which on two documents are duplicates (report §4.3)."""
 
 
 class PipelineConfig(Config):

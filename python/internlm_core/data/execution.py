@@ -21,6 +21,7 @@ from internlm_core._files import atomic_path, file_digest, read_json, write_json
 from internlm_core._progress import Task
 from internlm_core.data.ledger import Counts, IdCheck
 from internlm_core.data.map_stages import MapStages
+from internlm_core.data.near_duplicates import find_duplicates
 from internlm_core.data.readers import group_files, read_batches
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, write_parquet
@@ -70,6 +71,7 @@ class Run:
                 duplicates = self._dedup()
             with self._timed("write"):
                 self._write(duplicates)
+            self._write_timing()
         run = self._folder.read()
         if not self._folder.report.exists():
             from internlm_core.data.report import write_report
@@ -98,6 +100,17 @@ class Run:
                 entries.append(entry)
                 task.advance()
         return entries
+
+    def _write_timing(self) -> None:
+        totals = self._folder.read()["totals"]
+        timing = {
+            "seconds": self._seconds,
+            "threads": self._threads or os.cpu_count(),
+            "text_bytes": sum(side["bytes"] for side in totals.values()),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        with disk_errors(self._folder.timing_json):
+            write_json(self._folder.timing_json, timing)
 
     # --- map: parts in work/map, each batch of each group of files one part -----------------------
 
@@ -144,14 +157,12 @@ class Run:
     # --- dedup: one frame over the open records of all parts --------------------------------------
 
     def _dedup(self) -> pl.DataFrame | None:
-        """Columns keep, cluster, jaccard, duplicate_of; one row an open record, in order."""
+        """What `find_duplicates` says of the open records, in order."""
         if not self._config.dedup.enabled:
             return None
         path = self._folder.work / "dedup.parquet"
         if not path.exists():
-            from internlm_core.data.near_duplicates import find_duplicates
-
-            columns = ["id", "text", "source", "lang", "snapshot"]
+            columns = ["id", "text", "snapshot"]
             frames = [
                 pl.read_parquet(part, columns=[*columns, "stage"])
                 .filter(pl.col("stage").is_null())
@@ -196,7 +207,6 @@ class Run:
                 "please report this, with the configuration"
             )
         run = read_json(self._folder.run_json)
-        totals = counts.totals()
         run |= {
             "status": "complete",
             "version": __version__,
@@ -206,21 +216,13 @@ class Run:
             "repeated_ids": read.repeated,
             "rejected_records": counts.rejected_records,
             "repaired": dict(sorted(repaired.items())),
-            "totals": totals,
+            "totals": counts.totals(),
             "counts": counts.rows(),
             "rejected": counts.rejected_rows(),
             "faults": counts.faults,
             "shards": shards,
         }
-        size = sum(side["bytes"] for side in totals.values())
-        timing = {
-            "seconds": self._seconds,
-            "threads": self._threads or os.cpu_count(),
-            "text_bytes": size,
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
         with disk_errors(self._folder.path):
-            write_json(self._folder.timing_json, timing)
             write_json(self._folder.run_json, run)
 
 
@@ -231,7 +233,7 @@ def _with_duplicates(
     open_rows = frame["stage"].is_null()
     count = int(open_rows.sum())
     frame = frame.with_columns(
-        pl.lit(None, pl.String).alias("duplicate_of"), pl.lit(None, pl.Int64).alias("cluster")
+        pl.lit(None, pl.String).alias(name) for name in ("duplicate_of", "cluster")
     )
     if duplicates is None or not count:
         return frame, start
@@ -246,7 +248,7 @@ def _with_duplicates(
         "value": pl.col("jaccard").cast(pl.Float64),
         "threshold": pl.lit(config.dedup.threshold),
         "duplicate_of": pl.col("duplicate_of"),
-        "cluster": pl.col("cluster").cast(pl.Int64),
+        "cluster": pl.col("cluster"),
     }
     entered = found.select(expression.alias(name) for name, expression in columns.items())
     return frame.with_columns(

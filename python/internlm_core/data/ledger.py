@@ -43,12 +43,13 @@ def ledger_rows(frame: pl.DataFrame, edits: Iterable[str] = ()) -> pl.DataFrame:
 
     Args:
         frame: Columns `id`, those of `DECISION`, and the edit columns.
-        edits: Names of columns that count edits, `stage.reason` (`normalise.nfc`).
+        edits: Names of columns that count edits, `stage.reason` (`normalise.line_ends`).
     """
+    edits = list(edits)
     numbered = frame.with_row_index("row")
     final = numbered.select(
         "row",
-        pl.lit(len(list(edits)), pl.Int64).alias("order"),
+        pl.lit(len(edits), pl.Int64).alias("order"),
         "id",
         pl.col("stage").fill_null("end"),
         pl.when(pl.col("stage").is_null()).then(pl.lit("keep")).otherwise(pl.lit("drop"))

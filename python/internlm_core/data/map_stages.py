@@ -6,16 +6,25 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from internlm_core.data.language import detect_language
 from internlm_core.data.ledger import undecided
+from internlm_core.data.normalise import normalise
 from internlm_core.data.records import with_ids
+from internlm_core.data.rules import apply_rules, load_rules
+from internlm_core.data.run_folder import flat
 
 if TYPE_CHECKING:
     from internlm_core.data.config import PipelineConfig
 
-__all__ = ["EDITS", "MapStages"]
+__all__ = ["MapStages", "edit_columns"]
 
-EDITS = ("normalise.text",)
-"""Columns of a part that count edits of a record."""
+_CODE = "code"
+"""The source whose records have no language of their own."""
+
+
+def edit_columns(frame: pl.DataFrame) -> list[str]:
+    """Columns of a part that count edits of a record: `normalise.` and the kind of edit."""
+    return [name for name in frame.columns if name.startswith("normalise.")]
 
 
 class MapStages:
@@ -32,9 +41,7 @@ class MapStages:
         self._config = config
         self._rules = None
         if config.filter.enabled:
-            from internlm_core.data.rules import load_rules
-
-            self._rules = load_rules(config.filter.preset, config.filter.set)
+            self._rules = load_rules(config.filter.preset, flat(config.filter.set))
 
     def run(self, records: pl.DataFrame, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Take one batch through the stages.
@@ -48,7 +55,7 @@ class MapStages:
             (first column `id`) of those that reached the rules.
         """
         records = self._normalise(records, threads)
-        records = undecided(self._with_language(records))
+        records = undecided(self._with_language(records, threads))
         empty = pl.col("text").str.strip_chars() == ""
         records = _drop(records, empty, "read", "empty_text", "characters", pl.lit(0.0), 1.0)
         records = self._drop_languages(records)
@@ -56,25 +63,20 @@ class MapStages:
 
     def _normalise(self, records: pl.DataFrame, threads: int) -> pl.DataFrame:
         if not self._config.normalise.enabled:
-            return records.with_columns(pl.lit(0, pl.Int64).alias(EDITS[0]))
-        from internlm_core.data.normalise import normalise
+            return records
+        clean = normalise(records["text"], records["source"], threads=threads)
+        records = with_ids(records.drop("id").with_columns(clean["text"]), threads)
+        edits = clean["edits"].struct.unnest()
+        return records.hstack(edits.rename({name: f"normalise.{name}" for name in edits.columns}))
 
-        before = records["text"]
-        text = normalise(before).alias("text")
-        edited = (text != before).cast(pl.Int64).alias(EDITS[0])
-        records = with_ids(records.drop("id").with_columns(text), threads)
-        return records.with_columns(edited)
-
-    def _with_language(self, records: pl.DataFrame) -> pl.DataFrame:
-        unknown = records["lang"].is_null()
+    def _with_language(self, records: pl.DataFrame, threads: int) -> pl.DataFrame:
+        unknown = records["lang"].is_null() & (records["source"] != _CODE)
         if not self._config.language.enabled or not unknown.any():
             return records
-        from internlm_core.data.language import detect_language
-
-        found = detect_language(records.filter(unknown)["text"])
+        found = detect_language(records.filter(unknown)["text"], threads=threads)
         rows = unknown.arg_true()
         lang = records["lang"].clone().scatter(rows, found["lang"])
-        score = records["lang_score"].clone().scatter(rows, found["lang_score"].cast(pl.Float32))
+        score = records["lang_score"].clone().scatter(rows, found["lang_score"])
         return records.with_columns(lang, score)
 
     def _drop_languages(self, records: pl.DataFrame) -> pl.DataFrame:
@@ -82,6 +84,7 @@ class MapStages:
         score = pl.col("lang_score").cast(pl.Float64)
         if config.keep:
             unwanted = ~pl.col("lang").is_in(config.keep).fill_null(value=False)
+            unwanted &= pl.col("source") != _CODE
             records = _drop(records, unwanted, "language", "unwanted_language", "lang_score", score)
         if config.min_score > 0:
             unsure = (score < config.min_score).fill_null(value=False)
@@ -94,11 +97,11 @@ class MapStages:
     def _filter(self, records: pl.DataFrame, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self._rules is None:
             return records, pl.DataFrame(schema={"id": pl.String})
-        from internlm_core.data.rules import apply_rules
-
         open_rows = records["stage"].is_null()
         rows = open_rows.arg_true()
-        decisions, metrics = apply_rules(records.filter(open_rows), self._rules, threads)
+        decisions, metrics = apply_rules(
+            records.filter(open_rows), self._rules, threads, compat=self._config.filter.compat
+        )
         dropped = ~decisions["keep"]
         columns = {
             "stage": pl.repeat("rules", len(rows), dtype=pl.String, eager=True),

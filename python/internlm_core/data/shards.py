@@ -8,7 +8,7 @@ import polars as pl
 
 from internlm_core._files import atomic_path
 from internlm_core.data.ledger import DECISION, LEDGER, ledger_rows
-from internlm_core.data.map_stages import EDITS
+from internlm_core.data.map_stages import edit_columns
 from internlm_core.data.records import SCHEMA
 from internlm_core.data.run_folder import disk_errors
 
@@ -101,7 +101,7 @@ class Shards:
 
     def __init__(self, folder: RunFolder, limit: int) -> None:
         self._folder, self._limit = folder, limit
-        duplicate = {"duplicate_of": pl.String, "cluster": pl.Int64}
+        duplicate = {"duplicate_of": pl.String, "cluster": pl.String}
         dropped = {**SCHEMA, **DECISION, **duplicate}
         self._kept = ShardWriter(folder.path / "kept", limit, SCHEMA)
         self._dropped = ShardWriter(folder.path / "dropped", limit, dropped)
@@ -112,11 +112,12 @@ class Shards:
     def push(self, frame: pl.DataFrame, metrics: pl.DataFrame, rejected: list[bytes]) -> None:
         """Add one part."""
         kept = frame["stage"].is_null()
+        edits = edit_columns(frame)
         size = frame["text"].str.len_bytes()
         self._kept.push(frame.filter(kept).select(list(SCHEMA)), size.filter(kept))
-        dropped = frame.filter(~kept).drop(EDITS)
+        dropped = frame.filter(~kept).drop(edits)
         self._dropped.push(dropped, size.filter(~kept))
-        ledger = ledger_rows(frame, EDITS)
+        ledger = ledger_rows(frame, edits)
         self._ledger.push(ledger, _flat_sizes(ledger))
         if self._metrics is None:
             schema = dict(metrics.schema)
