@@ -218,6 +218,7 @@ class Run:
             "repaired": dict(sorted(repaired.items())),
             "totals": counts.totals(),
             "counts": counts.rows(),
+            "thresholds": self._stages.thresholds(),
             "rejected": counts.rejected_rows(),
             "faults": counts.faults,
             "shards": shards,

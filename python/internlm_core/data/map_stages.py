@@ -43,6 +43,10 @@ class MapStages:
         if config.filter.enabled:
             self._rules = load_rules(config.filter.preset, flat(config.filter.set))
 
+    def thresholds(self) -> dict[str, list[float]]:
+        """Bounds of each statistic that the rules look at."""
+        return self._rules.thresholds() if self._rules else {}
+
     def run(self, records: pl.DataFrame, threads: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Take one batch through the stages.
 

@@ -17,6 +17,7 @@ from internlm_core.report import (
     Tile,
     bar_chart,
     bytes_text,
+    count_of,
     count_text,
     fold,
     funnel,
@@ -193,7 +194,7 @@ def _reasons(run: dict[str, Any]) -> Section | None:
     whole = _sum(run["counts"], "documents")
     rows = {f"{reason} ({stage})": (documents[stage, reason],) for stage, reason in order}
     notes = {
-        f"{reason} ({stage})": f"{count_text(documents[stage, reason])} documents, "
+        f"{reason} ({stage})": f"{count_of(documents[stage, reason], 'document')}, "
         f"{bytes_text(size[stage, reason])}, {share_text(documents[stage, reason], whole)}"
         for stage, reason in order
     }
@@ -211,20 +212,11 @@ def _distributions(where: RunFolder, run: dict[str, Any]) -> Section | None:
     if metrics is None or dropped is None:
         return None
     known = set(metrics.collect_schema())
-    limits = (
+    order = (
         dropped.filter(pl.col("stage") == "rules", pl.col("metric").is_not_null())
-        .group_by("metric", "threshold")
-        .len()
-        .sort("len", "metric", "threshold", descending=[True, False, False])
-        .collect()
-    )
-    thresholds: dict[str, list[float]] = {}
-    for metric, threshold, _ in limits.iter_rows():
-        if metric in known:
-            values = thresholds.setdefault(metric, [])
-            if threshold is not None and threshold not in values and len(values) < 3:
-                values.append(threshold)
-    names = list(thresholds)[:_METRICS]
+        .group_by("metric").len().sort("len", "metric", descending=[True, False]).collect()
+    )  # fmt: skip
+    names = [name for name in order["metric"] if name in known][:_METRICS]
     if not names:
         return None
     every = max(1, -(-int(run["records"]) // _MOST_VALUES))
@@ -238,12 +230,12 @@ def _distributions(where: RunFolder, run: dict[str, Any]) -> Section | None:
             "passed the rules": column.filter(~is_out).drop_nulls().to_numpy(),
             "dropped": column.filter(is_out).drop_nulls().to_numpy(),
         }
-        marks = [Mark(limit, short_number(limit)) for limit in sorted(thresholds[name])]
+        marks = [Mark(limit, short_number(limit)) for limit in run["thresholds"].get(name, [])]
         charts.append(histogram(name.replace("_", " "), groups, marks=marks))
     return Section(
         "Statistics against thresholds",
         stack(charts, columns=True),
-        "Each statistic that dropped a document; the dashed line is its threshold.",
+        "The statistics that dropped most; dashed lines are the thresholds, of all kinds of text.",
     )
 
 

@@ -12,7 +12,13 @@ from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
     from internlm_core.report.bars import Segment, bar_chart, funnel
-    from internlm_core.report.numbers import bytes_text, count_text, share_text, short_number
+    from internlm_core.report.numbers import (
+        bytes_text,
+        count_of,
+        count_text,
+        share_text,
+        short_number,
+    )
     from internlm_core.report.pages import Section, page, paragraph, stack
     from internlm_core.report.plots import Line, Mark, histogram, line_chart
     from internlm_core.report.tables import Tile, table, tiles
@@ -26,6 +32,7 @@ __all__ = [
     "Tile",
     "bar_chart",
     "bytes_text",
+    "count_of",
     "count_text",
     "fold",
     "funnel",
@@ -44,7 +51,7 @@ __all__ = [
 
 _NAMES = {
     "bars": ("Segment", "bar_chart", "funnel"),
-    "numbers": ("bytes_text", "count_text", "share_text", "short_number"),
+    "numbers": ("bytes_text", "count_of", "count_text", "share_text", "short_number"),
     "pages": ("Section", "page", "paragraph", "stack"),
     "plots": ("Line", "Mark", "histogram", "line_chart"),
     "tables": ("Tile", "table", "tiles"),

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["bytes_text", "count_text", "log_ticks", "share_text", "short_number", "ticks"]
+__all__ = [
+    "bytes_text",
+    "count_of",
+    "count_text",
+    "log_ticks",
+    "share_text",
+    "short_number",
+    "ticks",
+]
 
 
 def count_text(value: float) -> str:
     """A count with thousands apart: `12,345`."""
     return f"{value:,.0f}"
+
+
+def count_of(count: int, noun: str) -> str:
+    """A count with its noun: `1 document`, `12,345 documents`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def bytes_text(value: float) -> str:

@@ -27,6 +27,8 @@ __all__ = ["Line", "Mark", "histogram", "line_chart"]
 
 _MOST_POINTS = 600
 """Points of a curve that are drawn; more would not be seen."""
+_LEAST_HEIGHT = 2.5
+"""Of the 300 units of a plot's height."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,20 @@ def histogram(
     base = np.zeros(bins)
     for name, color, counts in zip(arrays, colors, stacks, strict=False):
         for index in np.flatnonzero(counts):
+            # A single document among thousands is still seen.
+            height = max(300 * counts[index] / highest, _LEAST_HEIGHT)
             low, high = short_number(edges[index]), short_number(edges[index + 1])
             rectangles.append(
                 {
                     "x": f"{1000 * index / bins:.2f}",
                     "width": f"{1000 / bins - 1.5:.2f}",
-                    "y": f"{300 - 300 * (base[index] + counts[index]) / highest:.2f}",
-                    "height": f"{300 * counts[index] / highest:.2f}",
+                    "y": f"{300 - base[index] - height:.2f}",
+                    "height": f"{height:.2f}",
                     "color": color,
                     "hint": f"{low} to {high}: {count_text(counts[index])} {name}",
                 }
             )
-        base += counts
+            base[index] += height
     return render(
         "plot.html",
         title=title,

@@ -65,13 +65,12 @@ def side_by_side(
     rows = list(_rows(_pieces(left), _pieces(right)))
     hidden = len(rows) - limit
     more = f"… {count_text(hidden)} more rows" if hidden > 0 else ""
-    alike = difflib.SequenceMatcher(None, "", "") if left == right else None
     return render(
         "side_by_side.html",
         rows=rows[:limit],
         captions=captions,
         more=more,
-        equal=alike is not None,
+        equal=left == right,
     )
 
 
@@ -116,8 +115,14 @@ def _changed(left: str, right: str) -> dict[str, Any]:
         return {"skipped": "", "left": [(bool(a), left)], "right": [(bool(b), right)]}
     matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
     sides: dict[str, list[tuple[bool, str]]] = {"left": [], "right": []}
-    for kind, a0, a1, b0, b1 in matcher.get_opcodes():
+    codes = matcher.get_opcodes()
+    for number, (kind, a0, a1, b0, b1) in enumerate(codes):
+        # A lone blank or comma that two changes share is no common ground.
+        inside = 0 < number < len(codes) - 1
+        marked = kind != "equal" or (inside and len("".join(a[a0:a1]).strip()) < 2)
         for side, words in (("left", a[a0:a1]), ("right", b[b0:b1])):
-            if words:
-                sides[side].append((kind != "equal", "".join(words)))
+            if words and sides[side] and sides[side][-1][0] == marked:
+                sides[side][-1] = (marked, sides[side][-1][1] + "".join(words))
+            elif words:
+                sides[side].append((marked, "".join(words)))
     return {"skipped": "", **sides}

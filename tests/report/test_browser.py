@@ -1,0 +1,135 @@
+"""A page in headless Chromium: it draws, loads nothing, and fits wide and narrow windows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from internlm_core import report
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    session = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield session
+    session.quit()
+
+
+def look(browser, path, width):
+    """Open a page; returns console messages, requested addresses and figures of the layout."""
+    browser.set_window_size(width, 900)
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    browser.get(path.as_uri())
+    console = [entry["message"] for entry in browser.get_log("browser")]
+    requests = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            requests.append(message["params"]["request"]["url"])
+    return console, requests
+
+
+LAYOUT = """
+document.querySelectorAll('details').forEach(d => d.open = true);
+const wide = [];
+for (const e of document.querySelectorAll('body *')) {
+  const box = e.getBoundingClientRect();
+  const scrolls = e.closest('.table, .sides, pre');
+  if (box.right > document.documentElement.clientWidth + 1 && !scrolls) wide.push(e.outerHTML.slice(0, 120));
+}
+const size = s => [...document.querySelectorAll(s)].map(e => {
+  const b = e.getBoundingClientRect(); return [b.width, b.height]; });
+return {scroll: document.documentElement.scrollWidth, client: document.documentElement.clientWidth,
+        wide: wide, charts: size('.chart'), plots: size('.area svg'), rects: size('rect'),
+        bars: size('.bar'), scripts: document.scripts.length};
+"""
+
+
+def check_layout(browser, plots):
+    layout = browser.execute_script(LAYOUT)
+    assert layout["scroll"] <= layout["client"], layout["wide"]
+    assert layout["wide"] == []
+    assert layout["scripts"] == 0
+    assert len(layout["plots"]) == plots
+    for kind in ("charts", "plots", "bars"):
+        assert layout[kind], kind
+        for width, height in layout[kind]:
+            assert width > 80, kind
+            assert height > 8, kind
+    assert all(width > 0 and height > 0 for width, height in layout["rects"])
+
+
+@pytest.fixture
+def sample_page(tmp_path):
+    rng = np.random.default_rng(0)
+    evil = "<script>document.title='owned'</script><img src='http://127.0.0.1:9/x.png'>"
+    long_word = "x" * 3000
+    parts = [
+        report.Section("Bars", report.bar_chart("b", {"a" * 60: (5, 2), evil: (1, 0)},
+                       [report.Segment("k"), report.Segment("d", 2)])),
+        report.Section("Plots", report.stack([
+            report.histogram("h", {"k": rng.normal(size=500), "d": rng.normal(3, 1, 100)},
+                             marks=[report.Mark(2, "a long label of a threshold, as they come")]),
+            report.line_chart("l", [report.Line("train", range(100), rng.random(100))],
+                              x_label="step", y_label="loss"),
+        ], columns=True)),
+        report.Section("Text", report.stack([
+            report.sample(evil + long_word, caption=evil),
+            report.side_by_side(evil + long_word, long_word),
+            report.table(["a"] * 9, [["value of some length"] * 9]),
+        ])),
+    ]  # fmt: skip
+    path = tmp_path / "page.html"
+    path.write_text(report.page("Page", parts, footer="f"), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_page_draws_and_fits(browser, sample_page, width):
+    console, requests = look(browser, sample_page, width)
+    assert console == []
+    assert requests == [sample_page.as_uri()]
+    assert browser.title == "Page"
+    check_layout(browser, plots=2)
+
+
+def test_a_phone_sees_it_too(browser, sample_page):
+    """400 px: narrower than a window can be made, so the device is emulated."""
+    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        look(browser, sample_page, 1280)
+        check_layout(browser, plots=2)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_checks_would_notice(browser, tmp_path):
+    """A page with a request, a script and an element that sticks out fails each check."""
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<div style='width:3000px'>w</div><script src='http://127.0.0.1:9/a.js'></script>"
+    )
+    console, requests = look(browser, path, 1280)
+    assert len(requests) == 2
+    assert console
+    layout = browser.execute_script(LAYOUT)
+    assert layout["scroll"] > layout["client"]
+    assert layout["wide"]
+    assert layout["scripts"] == 1
