@@ -118,9 +118,8 @@ def _bytes_per_token(trained: Tokenizer, frame: pl.DataFrame) -> dict[str, float
     result: dict[str, float] = {}
     for (source, lang), group in sorted(frame.group_by("source", "lang")):
         ids, _ = trained.encode_batch(group["text"])
-        result[f"{source} ({lang})"] = round(
-            group["text"].str.len_bytes().sum() / max(1, len(ids)), 3
-        )
+        size = int(group["text"].str.len_bytes().sum())
+        result[f"{source} ({lang})"] = round(size / max(1, len(ids)), 3)
     return result
 
 

@@ -19,7 +19,7 @@ import zipfile
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,7 +140,9 @@ def package_readmes() -> Iterator[Document]:
     found = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"]
-        text = distribution.metadata.get_payload() or distribution.metadata.get("Description") or ""
+        # Old metadata holds the text as a header, newer ones as the message's body.
+        message: Any = distribution.metadata
+        text = message.get_payload() or message.get("Description") or ""
         if name and isinstance(text, str) and len(text) > 200:
             found[name.lower()] = text
     for name in sorted(found):
