@@ -5,10 +5,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bytelevel::{byte_to_char, char_to_byte};
-use crate::encode::{Characters, SPACE_MARK};
+use crate::characters::{Characters, SPACE_MARK};
 use crate::special::AddedToken;
 use crate::tokenizer::{Alphabet, Tokenizer};
-use crate::{BpeError, Merges, Pattern};
+use crate::{BpeError, Merges, Pattern, Rule};
 
 /// How to load a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -202,7 +202,7 @@ impl Tokenizer {
             vocab.insert(name(id), json!(id));
         }
         let merges: Vec<Value> = (self.merges.sorted().into_iter())
-            .map(|(_, left, right, _)| json!([name(left as usize), name(right as usize)]))
+            .map(|rule| json!([name(rule.left as usize), name(rule.right as usize)]))
             .collect();
         let added: Vec<Value> = (self.added.iter())
             .map(|t| {
@@ -356,7 +356,8 @@ fn strings_by_id<'v>(
 }
 
 fn merges(model: &Model) -> Result<Merges, BpeError> {
-    let mut merges = Merges::default();
+    Merges::check_sizes(model.vocab.len(), model.merges.len())?;
+    let mut merges = Merges::with_capacity(model.merges.len());
     for (rank, pair) in model.merges.iter().enumerate() {
         let field = || format!("model.merges[{rank}]");
         let (left, right) =
@@ -366,8 +367,13 @@ fn merges(model: &Model) -> Result<Merges, BpeError> {
                 || BpeError::malformed(field(), format!("{token:?} is not in the vocabulary"));
             model.vocab.get(token).copied().ok_or_else(missing)
         };
-        let (left_id, right_id) = (id(left)?, id(right)?);
-        if !merges.insert(left_id, right_id, rank as u32, id(&format!("{left}{right}"))?) {
+        let rule = Rule {
+            rank: rank as u32,
+            left: id(left)?,
+            right: id(right)?,
+            result: id(&format!("{left}{right}"))?,
+        };
+        if !merges.insert(rule) {
             return Err(BpeError::malformed(field(), "listed twice"));
         }
     }

@@ -6,12 +6,15 @@
 
 mod bytelevel;
 mod cache;
+mod characters;
 mod decode;
 mod encode;
 mod error;
 mod hf;
 mod merges;
 mod patterns;
+mod pieces;
+mod scan;
 mod special;
 mod tiktoken;
 mod tokenizer;
@@ -19,11 +22,11 @@ mod train;
 mod unicode;
 
 pub use bytelevel::{byte_to_char, char_to_byte};
-pub use cache::Cache;
+pub use cache::{Cache, Caches};
 pub use decode::Utf8Stream;
 pub use error::BpeError;
 pub use hf::HfOptions;
-pub use merges::Merges;
+pub use merges::{Merges, Rule};
 pub use patterns::Pattern;
 pub use special::{AddedToken, Allowed};
 pub use tokenizer::{Alphabet, Tokenizer};

@@ -1,148 +1,335 @@
 //! The merge engine: repeatedly join the adjacent pair of lowest rank, leftmost first.
+//!
+//! Short pieces are joined in a small array; long ones window by window, which is exact: a sequence
+//! of tokens is the encoding of its text if and only if each two neighbours are the encoding of
+//! theirs (the first merge across a border would also happen between the two alone), so windows
+//! that agree on a token can be put together there. Time is linear in the length of a piece.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use rustc_hash::FxHashMap;
+use crate::BpeError;
 
+/// No rule for a pair.
 const NONE: u32 = u32::MAX;
+const ID_BITS: u32 = 21;
+const RANK_BITS: u32 = 22;
+const EMPTY: u64 = u64::MAX;
 
 /// Up to this many symbols a scan of an array beats a heap.
-const SCAN_LIMIT: usize = 48;
-
+const SCAN: usize = 64;
 /// Which pairs join, in which order of priority, and what they become.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Merges {
-    pairs: FxHashMap<u64, (u32, u32)>,
+    /// Open addressing over `left, right, rank`, packed into eight bytes; at most half full.
+    slots: Vec<u64>,
+    /// Rank → id of the result.
+    results: Vec<u32>,
+    len: usize,
 }
 
-#[inline]
-fn key(left: u32, right: u32) -> u64 {
-    u64::from(left) << 32 | u64::from(right)
+/// A rule: the pair `left, right` becomes `result`; rules of lower rank go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// Priority.
+    pub rank: u32,
+    /// Id on the left.
+    pub left: u32,
+    /// Id on the right.
+    pub right: u32,
+    /// Id of both together.
+    pub result: u32,
+}
+
+impl Default for Merges {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
 }
 
 impl Merges {
-    /// Adds a rule; a pair that is there already keeps its first rank and `false` is returned.
-    pub fn insert(&mut self, left: u32, right: u32, rank: u32, result: u32) -> bool {
-        let entry = self.pairs.entry(key(left, right));
-        let is_new = matches!(entry, std::collections::hash_map::Entry::Vacant(_));
-        entry.or_insert((rank, result));
-        is_new
+    /// Ids and ranks that a rule can hold.
+    ///
+    /// # Errors
+    /// More ids or ranks than that.
+    pub fn check_sizes(ids: usize, ranks: usize) -> Result<(), BpeError> {
+        if ids >= 1 << ID_BITS || ranks >= 1 << RANK_BITS {
+            let what = format!("{ids} ids with {ranks} merges");
+            let supported = "fewer than 2,097,152 ids and 4,194,304 merges";
+            return Err(BpeError::Unsupported { field: "model".into(), what, supported });
+        }
+        Ok(())
     }
 
-    /// Takes out every rule whose result is `id`, so that no text can become it.
-    pub fn forget_result(&mut self, id: u32) {
-        self.pairs.retain(|_, (_, result)| *result != id);
+    /// No rules, with room for `rules`.
+    #[must_use]
+    pub fn with_capacity(rules: usize) -> Self {
+        let slots = vec![EMPTY; (rules * 2).next_power_of_two().max(16)];
+        Self { slots, results: Vec::with_capacity(rules), len: 0 }
+    }
+
+    /// Adds a rule; a pair that is there already keeps its first rank and `false` is returned.
+    pub fn insert(&mut self, rule: Rule) -> bool {
+        debug_assert!(rule.left.max(rule.right) < 1 << ID_BITS && rule.rank < 1 << RANK_BITS);
+        if (self.len + 1) * 2 > self.slots.len() {
+            let mut larger = vec![EMPTY; self.slots.len() * 2];
+            for &slot in self.slots.iter().filter(|&&slot| slot != EMPTY) {
+                let at = place(&larger, slot >> RANK_BITS);
+                larger[at] = slot;
+            }
+            self.slots = larger;
+        }
+        let key = key(rule.left, rule.right);
+        let at = place(&self.slots, key);
+        if self.slots[at] != EMPTY {
+            return false;
+        }
+        self.slots[at] = key << RANK_BITS | u64::from(rule.rank);
+        if self.results.len() <= rule.rank as usize {
+            self.results.resize(rule.rank as usize + 1, NONE);
+        }
+        self.results[rule.rank as usize] = rule.result;
+        self.len += 1;
+        true
+    }
+
+    /// Takes out every rule whose result is one of `ids`, so that no text can become it.
+    pub fn forget_results(&mut self, ids: &[u32]) {
+        if !self.results.iter().any(|result| ids.contains(result)) {
+            return;
+        }
+        let rules = self.sorted();
+        *self = Self::with_capacity(rules.len());
+        for rule in rules.into_iter().filter(|rule| !ids.contains(&rule.result)) {
+            self.insert(rule);
+        }
     }
 
     /// Number of rules.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.pairs.len()
+        self.len
     }
 
     /// Whether there is no rule.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
+        self.len == 0
     }
 
-    /// Rules as `(rank, left, right, result)` in order of rank.
+    /// All rules in order of rank.
     #[must_use]
-    pub fn sorted(&self) -> Vec<(u32, u32, u32, u32)> {
-        let rule = |(&key, &(rank, result)): (&u64, &(u32, u32))| {
-            (rank, (key >> 32) as u32, key as u32, result)
+    pub fn sorted(&self) -> Vec<Rule> {
+        let rule = |&slot: &u64| {
+            let (pair, rank) = (slot >> RANK_BITS, (slot & ((1 << RANK_BITS) - 1)) as u32);
+            let (left, right) = (pair >> ID_BITS, pair & ((1 << ID_BITS) - 1));
+            let result = self.results[rank as usize];
+            Rule { rank, left: left as u32, right: right as u32, result }
         };
-        let mut rules: Vec<_> = self.pairs.iter().map(rule).collect();
+        let mut rules: Vec<_> =
+            self.slots.iter().filter(|&&slot| slot != EMPTY).map(rule).collect();
         rules.sort_unstable();
         rules
     }
 
+    #[inline(always)]
+    fn rank(&self, left: u32, right: u32) -> u32 {
+        let slot = self.slots[place(&self.slots, key(left, right))];
+        if slot == EMPTY { NONE } else { slot as u32 & ((1 << RANK_BITS) - 1) }
+    }
+
+    /// Joins `symbols` until no rule applies and appends what they become to `ids`.
+    pub fn apply(&self, symbols: &[u32], ids: &mut Vec<u32>) {
+        if symbols.len() <= SCAN {
+            self.scan(symbols, |id, _| ids.push(id));
+        } else {
+            self.windows(symbols, ids);
+        }
+    }
+
+    /// Calls `token` with each id and where it ends in `symbols`.
     #[inline]
-    fn rank(&self, left: u32, right: u32) -> (u32, u32) {
-        self.pairs.get(&key(left, right)).copied().unwrap_or((NONE, 0))
+    fn scan(&self, symbols: &[u32], token: impl FnMut(u32, usize)) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the feature was just found.
+            return unsafe { self.scan_avx2(symbols, token) };
+        }
+        self.scan_any(symbols, token);
     }
 
-    /// Joins `symbols` in place until no rule applies.
-    pub fn apply(&self, symbols: &mut Vec<u32>) {
-        match symbols.len() {
-            0 | 1 => {}
-            n if n <= SCAN_LIMIT => self.apply_by_scan(symbols),
-            _ => self.apply_by_heap(symbols),
-        }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn scan_avx2(&self, symbols: &[u32], token: impl FnMut(u32, usize)) {
+        self.scan_any(symbols, token);
     }
 
-    fn apply_by_scan(&self, symbols: &mut Vec<u32>) {
-        let mut ranks = [(NONE, 0u32); SCAN_LIMIT];
-        let mut pairs = symbols.len() - 1;
-        for (slot, pair) in ranks.iter_mut().zip(symbols.windows(2)) {
-            *slot = self.rank(pair[0], pair[1]);
+    /// A linked list in arrays; the next pair to join is the minimum of `rank, position`.
+    #[inline(always)]
+    fn scan_any(&self, symbols: &[u32], mut token: impl FnMut(u32, usize)) {
+        let count = symbols.len();
+        if count < 2 {
+            symbols.iter().for_each(|&symbol| token(symbol, 1));
+            return;
         }
+        debug_assert!(count <= SCAN);
+        let (mut symbol, mut best) = ([NONE; SCAN + 1], [NONE; SCAN]);
+        let (mut next, mut previous) = ([0u8; SCAN + 1], [0u8; SCAN + 1]);
+        symbol[..count].copy_from_slice(symbols);
+        let pack = |rank: u32, at: usize| if rank == NONE { NONE } else { rank << 6 | at as u32 };
+        for at in 0..count {
+            next[at] = at as u8 + 1;
+            previous[at + 1] = at as u8;
+            if at + 1 < count {
+                best[at] = pack(self.rank(symbol[at], symbol[at + 1]), at);
+            }
+        }
+        let lanes = (count - 1).next_multiple_of(8);
         loop {
-            let mut best = (NONE, 0);
-            for (index, slot) in ranks[..pairs].iter().enumerate() {
-                if slot.0 < best.0 {
-                    best = (slot.0, index);
-                }
+            let first = best[..lanes].iter().fold(NONE, |least, &value| least.min(value));
+            if first == NONE {
+                break;
             }
-            if best.0 == NONE {
-                return;
+            let at = (first & 63) as usize;
+            let right = usize::from(next[at]);
+            let after = usize::from(next[right]);
+            let result = self.results[(first >> 6) as usize];
+            symbol[at] = result;
+            if right < SCAN {
+                best[right] = NONE;
             }
-            let at = best.1;
-            symbols[at] = ranks[at].1;
-            symbols.remove(at + 1);
-            ranks.copy_within(at + 1..pairs, at);
-            pairs -= 1;
+            next[at] = after as u8;
+            previous[after] = at as u8;
+            best[at] = match after < count {
+                true => pack(self.rank(result, symbol[after]), at),
+                false => NONE,
+            };
             if at > 0 {
-                ranks[at - 1] = self.rank(symbols[at - 1], symbols[at]);
+                let before = usize::from(previous[at]);
+                best[before] = pack(self.rank(symbol[before], result), before);
             }
-            if at < pairs {
-                ranks[at] = self.rank(symbols[at], symbols[at + 1]);
-            }
+        }
+        let mut at = 0;
+        while at < count {
+            let id = symbol[at];
+            at = usize::from(next[at]);
+            token(id, at);
         }
     }
 
     /// n log n for any text: a linked list of symbols and a heap of pairs, stale ones skipped.
-    fn apply_by_heap(&self, symbols: &mut Vec<u32>) {
+    fn heap(&self, symbols: &[u32], mut token: impl FnMut(u32, usize)) {
         let end = symbols.len();
+        let mut symbol = symbols.to_vec();
         let mut next: Vec<u32> = (1..=end as u32).collect();
-        let mut previous: Vec<u32> = (0..end as u32).map(|i| i.wrapping_sub(1)).collect();
-        let mut heap: BinaryHeap<Reverse<(u32, u32)>> = (0..end - 1)
-            .filter_map(|at| {
-                let (rank, _) = self.rank(symbols[at], symbols[at + 1]);
-                (rank != NONE).then_some(Reverse((rank, at as u32)))
-            })
-            .collect();
+        let mut previous: Vec<u32> = (0..end as u32).map(|at| at.wrapping_sub(1)).collect();
+        let ranked = |left: u32, right: u32, at: u32| {
+            let rank = self.rank(left, right);
+            (rank != NONE).then_some(Reverse((rank, at)))
+        };
+        let pairs = symbols.windows(2).zip(0..);
+        let mut heap: BinaryHeap<_> =
+            pairs.filter_map(|(pair, at)| ranked(pair[0], pair[1], at)).collect();
         while let Some(Reverse((rank, at))) = heap.pop() {
             let (left, right) = (at as usize, next[at as usize] as usize);
-            if symbols[left] == NONE || right >= end {
+            if symbol[left] == NONE
+                || right >= end
+                || self.rank(symbol[left], symbol[right]) != rank
+            {
                 continue;
             }
-            let (now, result) = self.rank(symbols[left], symbols[right]);
-            if now != rank {
-                continue;
-            }
-            symbols[left] = result;
-            symbols[right] = NONE;
+            let result = self.results[rank as usize];
+            symbol[left] = result;
+            symbol[right] = NONE;
             let after = next[right];
             next[left] = after;
             if (after as usize) < end {
                 previous[after as usize] = at;
-                let (rank, _) = self.rank(result, symbols[after as usize]);
-                if rank != NONE {
-                    heap.push(Reverse((rank, at)));
-                }
+                heap.extend(ranked(result, symbol[after as usize], at));
             }
             let before = previous[left];
             if before != NONE {
-                let (rank, _) = self.rank(symbols[before as usize], result);
-                if rank != NONE {
-                    heap.push(Reverse((rank, before)));
-                }
+                heap.extend(ranked(symbol[before as usize], result, before));
             }
         }
-        symbols.retain(|&symbol| symbol != NONE);
+        let mut at = 0;
+        while at < end {
+            let id = symbol[at];
+            at = next[at] as usize;
+            token(id, at);
+        }
     }
+
+    /// Window after window; each starts at a token of the one before and must make it again.
+    fn windows(&self, symbols: &[u32], ids: &mut Vec<u32>) {
+        let (mut size, mut start) = (SCAN, 0);
+        let mut window = Window::default();
+        window.fill(self, &symbols[..size]);
+        loop {
+            if start + size >= symbols.len() {
+                ids.extend_from_slice(&window.ids);
+                return;
+            }
+            let cut = window.ends.partition_point(|&end| end < size - size / 4);
+            let (kept, skipped) = match window.ends.get(cut) {
+                Some(&end) if end < size => (cut + 1, end),
+                _ => (0, 0),
+            };
+            if kept > 0 {
+                let from = start + skipped;
+                let mut following = Window::default();
+                following.fill(self, &symbols[from..symbols.len().min(from + size)]);
+                let whole = window.ends[kept] - skipped;
+                if following.ids[0] == window.ids[kept] && following.ends[0] == whole {
+                    ids.extend_from_slice(&window.ids[..kept]);
+                    (window, start) = (following, from);
+                    continue;
+                }
+            }
+            // Tokens too long for the window, or a choice that depends on more text.
+            size *= 4;
+            window.fill(self, &symbols[start..symbols.len().min(start + size)]);
+        }
+    }
+}
+
+/// The tokens of one window, and where each ends in it.
+#[derive(Default)]
+struct Window {
+    ids: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Window {
+    fn fill(&mut self, merges: &Merges, symbols: &[u32]) {
+        self.ids.clear();
+        self.ends.clear();
+        let token = |id, end| {
+            self.ids.push(id);
+            self.ends.push(end);
+        };
+        if symbols.len() <= SCAN {
+            merges.scan(symbols, token)
+        } else {
+            merges.heap(symbols, token)
+        }
+    }
+}
+
+#[inline(always)]
+fn key(left: u32, right: u32) -> u64 {
+    u64::from(left) << ID_BITS | u64::from(right)
+}
+
+/// Where a pair is, or would be put.
+#[inline(always)]
+fn place(slots: &[u64], key: u64) -> usize {
+    let mask = slots.len() - 1;
+    let mut at = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+    while slots[at] != EMPTY && slots[at] >> RANK_BITS != key {
+        at = (at + 1) & mask;
+    }
+    at
 }
 
 #[cfg(test)]
@@ -152,44 +339,98 @@ mod tests {
     fn rules() -> Merges {
         // 0=a 1=b 2=ab 3=aa 4=aba 5=aaaa
         let mut merges = Merges::default();
-        merges.insert(0, 0, 1, 3);
-        merges.insert(0, 1, 0, 2);
-        merges.insert(2, 0, 2, 4);
-        merges.insert(3, 3, 3, 5);
+        for (rank, (left, right, result)) in
+            [(0, 1, 2), (0, 0, 3), (2, 0, 4), (3, 3, 5)].into_iter().enumerate()
+        {
+            assert!(merges.insert(Rule { rank: rank as u32, left, right, result }));
+        }
         merges
+    }
+
+    /// Rules over two letters that join at random, so that long tokens of all kinds occur.
+    fn random_rules(state: &mut u32, count: u32) -> Merges {
+        let mut merges = Merges::default();
+        for rank in 0..count {
+            let (left, right) = (random(state) % (2 + rank), random(state) % (2 + rank));
+            merges.insert(Rule { rank, left, right, result: 2 + rank });
+        }
+        merges
+    }
+
+    fn random(state: &mut u32) -> u32 {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *state >> 8
+    }
+
+    fn heap(merges: &Merges, symbols: &[u32]) -> Vec<u32> {
+        let mut ids = Vec::new();
+        merges.heap(symbols, |id, _| ids.push(id));
+        ids
+    }
+
+    fn apply(merges: &Merges, symbols: &[u32]) -> Vec<u32> {
+        let mut ids = Vec::new();
+        merges.apply(symbols, &mut ids);
+        ids
+    }
+
+    /// The definition, word for word.
+    fn slow(merges: &Merges, symbols: &[u32]) -> Vec<u32> {
+        let mut ids = symbols.to_vec();
+        while let Some((rank, at)) = (0..ids.len().saturating_sub(1))
+            .map(|at| (merges.rank(ids[at], ids[at + 1]), at))
+            .min()
+            .filter(|&(rank, _)| rank != NONE)
+        {
+            ids[at] = merges.results[rank as usize];
+            ids.remove(at + 1);
+        }
+        ids
     }
 
     #[test]
     fn lowest_rank_first_then_leftmost() {
-        let mut symbols = vec![0, 0, 1, 0];
-        rules().apply(&mut symbols);
-        assert_eq!(symbols, [0, 4]);
+        assert_eq!(apply(&rules(), &[0, 0, 1, 0]), [0, 4]);
     }
 
     #[test]
-    fn scan_and_heap_agree() {
-        let merges = rules();
-        let mut state = 7u32;
-        for length in 2..=SCAN_LIMIT {
-            for _ in 0..50 {
-                let text: Vec<u32> = (0..length)
-                    .map(|_| {
-                        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                        state >> 31
-                    })
-                    .collect();
-                let (mut scan, mut heap) = (text.clone(), text);
-                merges.apply_by_scan(&mut scan);
-                merges.apply_by_heap(&mut heap);
-                assert_eq!(scan, heap);
+    fn all_ways_follow_the_definition() {
+        let mut state = 7;
+        for count in [1, 4, 12, 40] {
+            for _ in 0..20 {
+                let merges = random_rules(&mut state, count);
+                for length in [0, 1, 2, 3, 9, 17, 63, 64, 65, 100, 300] {
+                    let text: Vec<u32> = (0..length).map(|_| random(&mut state) % 2).collect();
+                    let right = slow(&merges, &text);
+                    assert_eq!(heap(&merges, &text), right);
+                    assert_eq!(apply(&merges, &text), right);
+                }
             }
         }
     }
 
     #[test]
     fn a_million_equal_symbols() {
-        let mut symbols = vec![0; 1_000_000];
-        rules().apply(&mut symbols);
-        assert_eq!(symbols.len(), 250_000);
+        assert_eq!(apply(&rules(), &vec![0; 1_000_000]).len(), 250_000);
+    }
+
+    #[test]
+    fn a_token_longer_than_any_window() {
+        let mut merges = Merges::default();
+        for rank in 0..10 {
+            merges.insert(Rule { rank, left: rank, right: rank, result: rank + 1 });
+        }
+        let (text, right) = (vec![0; 5_000], slow(&merges, &[0; 5_000]));
+        assert_eq!(apply(&merges, &text), right);
+    }
+
+    #[test]
+    fn forgotten_results_and_order() {
+        let mut merges = rules();
+        assert!(!merges.insert(Rule { rank: 9, left: 0, right: 1, result: 8 }));
+        merges.forget_results(&[3]);
+        let results: Vec<u32> = merges.sorted().iter().map(|rule| rule.result).collect();
+        assert_eq!(results, [2, 4, 5]);
+        assert_eq!(apply(&merges, &[0, 0, 0]), [0, 0, 0]);
     }
 }

@@ -3,7 +3,8 @@
 //! Each follows the regular expression that stands above it, alternative by alternative; a pattern
 //! that is not in this list is refused when a file is loaded, never guessed.
 
-use crate::unicode::{LETTER, LOWERISH, NUMBER, SPACE, UPPERISH, class};
+use crate::pieces::Ends;
+use crate::scan::Scan;
 
 /// A known pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,189 +44,35 @@ impl Pattern {
         KNOWN.iter().find(|(pattern, _)| *pattern == self).map_or("", |&(_, regex)| regex)
     }
 
+    /// Adds the ends of pieces from `at` on until `ends` is full or the text ends.
+    pub(crate) fn split(self, text: &str, at: usize, ends: &mut Ends) {
+        let scan = Scan::new(text);
+        match self {
+            Self::Gpt2 => fill(text.len(), at, ends, |start| scan.gpt2(start)),
+            Self::Cl100k => fill(text.len(), at, ends, |start| scan.gpt4(start, 3)),
+            Self::Qwen => fill(text.len(), at, ends, |start| scan.gpt4(start, 1)),
+            Self::O200k => fill(text.len(), at, ends, |start| scan.gpt4o(start)),
+        }
+    }
+
     /// Calls `piece` with each piece of `text`, in order; the pieces tile the text.
-    pub fn split<'t>(self, text: &'t str, mut piece: impl FnMut(&'t str)) {
-        let mut start = 0;
+    pub fn each<'t>(self, text: &'t str, mut piece: impl FnMut(&'t str)) {
+        let (mut start, mut ends) = (0, Ends::default());
         while start < text.len() {
-            let scan = Scan { text, start };
-            let end = match self {
-                Self::Gpt2 => scan.gpt2(),
-                Self::Cl100k => scan.gpt4(3),
-                Self::Qwen => scan.gpt4(1),
-                Self::O200k => scan.gpt4o(),
-            };
-            piece(&text[start..end]);
-            start = end;
+            self.split(text, start, &mut ends);
+            for &end in ends.take() {
+                piece(&text[start..end]);
+                start = end;
+            }
         }
     }
 }
 
-#[derive(Clone, Copy)]
-struct Scan<'t> {
-    text: &'t str,
-    start: usize,
-}
-
-const fn is_newline(c: char) -> bool {
-    matches!(c, '\r' | '\n')
-}
-
-impl Scan<'_> {
-    /// The character at a byte position, and the position after it.
-    #[inline]
-    fn at(&self, position: usize) -> Option<(char, usize)> {
-        let bytes = self.text.as_bytes();
-        match bytes.get(position) {
-            None => None,
-            Some(&byte) if byte < 0x80 => Some((char::from(byte), position + 1)),
-            Some(_) => self.text[position..].chars().next().map(|c| (c, position + c.len_utf8())),
-        }
-    }
-
-    #[inline]
-    fn run(&self, mut position: usize, wanted: impl Fn(char) -> bool) -> usize {
-        while let Some((c, after)) = self.at(position) {
-            if !wanted(c) {
-                break;
-            }
-            position = after;
-        }
-        position
-    }
-
-    fn contraction(&self, position: usize, any_case: bool) -> Option<usize> {
-        let (quote, after) = self.at(position)?;
-        if quote != '\'' {
-            return None;
-        }
-        // Of these letters only s has a third form under simple case folding: ſ.
-        let fold = |c: char| match c {
-            'ſ' if any_case => 's',
-            _ if any_case => c.to_ascii_lowercase(),
-            _ => c,
-        };
-        let (first, after_first) = self.at(after)?;
-        match fold(first) {
-            's' | 't' | 'm' | 'd' => Some(after_first),
-            first => {
-                let (second, after_second) = self.at(after_first)?;
-                let two = (first, fold(second));
-                matches!(two, ('r' | 'v', 'e') | ('l', 'l')).then_some(after_second)
-            }
-        }
-    }
-
-    /// `\s+(?!\S)|\s+`, for a scan that starts at white space.
-    fn spaces(&self) -> usize {
-        let end = self.run(self.start, |c| class(c) & SPACE != 0);
-        if end == self.text.len() {
-            return end;
-        }
-        let last = self.text[self.start..end].chars().next_back().map_or(0, char::len_utf8);
-        if end - last > self.start { end - last } else { end }
-    }
-
-    /// `\s*[\r\n]+|\s+(?!\S)|\s+`.
-    fn newlines_or_spaces(&self) -> usize {
-        let end = self.run(self.start, |c| class(c) & SPACE != 0);
-        match self.text[self.start..end].rfind(is_newline) {
-            Some(last) => self.start + last + 1,
-            None => self.spaces(),
-        }
-    }
-
-    /// ` ?[^\s\p{L}\p{N}]+` and then a run of `tail`.
-    fn symbols(&self, tail: impl Fn(char) -> bool) -> Option<usize> {
-        let first = match self.at(self.start)? {
-            (' ', after) => after,
-            _ => self.start,
-        };
-        let end = self.run(first, |c| class(c) & (SPACE | LETTER | NUMBER) == 0);
-        (end > first).then(|| self.run(end, tail))
-    }
-
-    fn gpt2(&self) -> usize {
-        if let Some(end) = self.contraction(self.start, false) {
-            return end;
-        }
-        let Some((c, after)) = self.at(self.start) else { return self.start };
-        let first = if c == ' ' { after } else { self.start };
-        for wanted in [LETTER, NUMBER] {
-            let end = self.run(first, |c| class(c) & wanted != 0);
-            if end > first {
-                return end;
-            }
-        }
-        self.symbols(|_| false).unwrap_or_else(|| self.spaces())
-    }
-
-    fn digits(&self, most: usize) -> usize {
-        let mut position = self.start;
-        for _ in 0..most {
-            match self.at(position) {
-                Some((c, after)) if class(c) & NUMBER != 0 => position = after,
-                _ => break,
-            }
-        }
-        position
-    }
-
-    fn gpt4(&self, digits: usize) -> usize {
-        if let Some(end) = self.contraction(self.start, true) {
-            return end;
-        }
-        let Some((c, after)) = self.at(self.start) else { return self.start };
-        let letters = |position| self.run(position, |c| class(c) & LETTER != 0);
-        let bits = class(c);
-        if bits & LETTER != 0 {
-            return letters(after);
-        }
-        if bits & NUMBER != 0 {
-            return self.digits(digits);
-        }
-        if !is_newline(c) {
-            let end = letters(after);
-            if end > after {
-                return end;
-            }
-        }
-        self.symbols(is_newline).unwrap_or_else(|| self.newlines_or_spaces())
-    }
-
-    /// `U*L+` (`lower`) or `U+L*` from `position`, where the classes overlap.
-    fn word(&self, position: usize, lower: bool) -> Option<usize> {
-        let upper_end = self.run(position, |c| class(c) & UPPERISH != 0);
-        let lower_end = self.run(upper_end, |c| class(c) & LOWERISH != 0);
-        if !lower {
-            return (upper_end > position).then_some(lower_end);
-        }
-        if lower_end > upper_end {
-            return Some(lower_end);
-        }
-        // U* gives characters back until the last of them can serve as L.
-        let mut end = upper_end;
-        for c in self.text[position..upper_end].chars().rev() {
-            if class(c) & LOWERISH != 0 {
-                return Some(end);
-            }
-            end -= c.len_utf8();
-        }
-        None
-    }
-
-    fn gpt4o(&self) -> usize {
-        let Some((c, after)) = self.at(self.start) else { return self.start };
-        let may_lead = class(c) & (LETTER | NUMBER) == 0 && !is_newline(c);
-        for lower in [true, false] {
-            let led = if may_lead { self.word(after, lower) } else { None };
-            if let Some(end) = led.or_else(|| self.word(self.start, lower)) {
-                return self.contraction(end, true).unwrap_or(end);
-            }
-        }
-        if class(c) & NUMBER != 0 {
-            return self.digits(3);
-        }
-        self.symbols(|c| is_newline(c) || c == '/').unwrap_or_else(|| self.newlines_or_spaces())
+#[inline(always)]
+fn fill(length: usize, mut at: usize, ends: &mut Ends, next: impl Fn(usize) -> usize) {
+    while at < length && !ends.is_full() {
+        at = next(at);
+        ends.push(at);
     }
 }
 
@@ -235,7 +82,7 @@ mod tests {
 
     fn pieces(pattern: Pattern, text: &str) -> Vec<&str> {
         let mut pieces = Vec::new();
-        pattern.split(text, |piece| pieces.push(piece));
+        pattern.each(text, |piece| pieces.push(piece));
         assert_eq!(pieces.concat(), text);
         pieces
     }

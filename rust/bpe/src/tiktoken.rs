@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 
 use crate::special::AddedToken;
 use crate::tokenizer::{Alphabet, Tokenizer};
-use crate::{BpeError, Merges, Pattern};
+use crate::{BpeError, Merges, Pattern, Rule};
 
 fn base64_value(byte: u8) -> Option<u32> {
     Some(u32::from(match byte {
@@ -83,6 +83,7 @@ impl Tokenizer {
             return Err(BpeError::malformed("file", "no line with a token"));
         }
         let size = specials.iter().map(|&(_, id)| id).chain([most]).max().unwrap_or(0) as usize + 1;
+        Merges::check_sizes(size, size)?;
         let mut pieces = vec![Box::<[u8]>::default(); size];
         for (bytes, &rank) in &ranks {
             if !pieces[rank as usize].is_empty() {
@@ -96,12 +97,12 @@ impl Tokenizer {
                 BpeError::malformed("file", format!("no token for byte 0x{byte:02X}"))
             })?;
         }
-        let mut merges = Merges::default();
+        let mut merges = Merges::with_capacity(size * 2);
         for (bytes, &rank) in &ranks {
             for cut in 1..bytes.len() {
                 let (left, right) = (ranks.get(&bytes[..cut]), ranks.get(&bytes[cut..]));
                 if let (Some(&left), Some(&right)) = (left, right) {
-                    merges.insert(left, right, rank, rank);
+                    merges.insert(Rule { rank, left, right, result: rank });
                 }
             }
         }
@@ -134,7 +135,7 @@ impl Tokenizer {
         if !matches!(self.alphabet, Alphabet::Bytes(..)) {
             return Err(unsupported("a vocabulary over characters"));
         }
-        if !self.merges.sorted().windows(2).all(|pair| pair[0].3 <= pair[1].3) {
+        if !self.merges.sorted().windows(2).all(|pair| pair[0].result <= pair[1].result) {
             return Err(unsupported("an id order that differs from the merge order"));
         }
         let is_added = |id: usize| self.added.iter().any(|token| token.id as usize == id);

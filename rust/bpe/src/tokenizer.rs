@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::encode::Characters;
+use crate::characters::Characters;
 use crate::special::{AddedToken, Allowed};
 use crate::{BpeError, Merges, Pattern, Utf8Stream};
 
@@ -98,9 +98,10 @@ impl Tokenizer {
             self.pieces[name.id as usize] = name.content.as_bytes().into();
             self.added.retain(|token| token.id != name.id);
             self.added.push(name.clone());
-            if !parity {
-                self.merges.forget_result(name.id);
-            }
+        }
+        if !parity {
+            let ids: Vec<u32> = names.iter().map(|name| name.id).collect();
+            self.merges.forget_results(&ids);
         }
         self.added.sort_by_key(|token| token.id);
         Ok(())
@@ -159,8 +160,8 @@ impl Tokenizer {
             hash.update((piece.len() as u64).to_le_bytes());
             hash.update(piece);
         }
-        for (order, (_, left, right, result)) in self.merges.sorted().into_iter().enumerate() {
-            for value in [order as u32, left, right, result] {
+        for (order, rule) in self.merges.sorted().into_iter().enumerate() {
+            for value in [order as u32, rule.left, rule.right, rule.result] {
                 hash.update(value.to_le_bytes());
             }
         }

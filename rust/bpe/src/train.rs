@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::bytelevel::byte_to_char;
 use crate::special::AddedToken;
 use crate::tokenizer::{Alphabet, Tokenizer};
-use crate::{BpeError, Merges, Pattern};
+use crate::{BpeError, Merges, Pattern, Rule};
 
 /// What a trained vocabulary should look like.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl WordCounts {
         let counts = texts
             .par_iter()
             .fold(FxHashMap::<&[u8], u64>::default, |mut counts, text| {
-                pattern.split(text.unwrap_or(""), |piece| {
+                pattern.each(text.unwrap_or(""), |piece| {
                     *counts.entry(piece.as_bytes()).or_default() += 1;
                 });
                 counts
@@ -97,6 +97,8 @@ pub fn train(
             fixed - 256
         )));
     }
+    // A pair can give a token that another pair gave: more merges than ids, in theory twice as many.
+    Merges::check_sizes(options.vocab_size, options.vocab_size.saturating_mul(2))?;
     if words.is_empty() {
         return Err(BpeError::Training("no text to train on: every text was empty".into()));
     }
@@ -121,7 +123,7 @@ pub fn train(
             pieces.len() as u32 - 1
         });
         // A pair can come back when a shared id makes new occurrences; its rule is there already.
-        if merges.insert(pair.0, pair.1, rank, id) {
+        if merges.insert(Rule { rank, left: pair.0, right: pair.1, result: id }) {
             rank += 1;
         }
         learner.join(pair, id);

@@ -16,54 +16,74 @@ pub const UPPERISH: u8 = 8;
 pub const LOWERISH: u8 = 16;
 
 const PAGE: usize = 256;
+const BMP: usize = 1 << 16;
 
-struct Table {
+/// The class bits of every character.
+pub struct Classes {
+    /// The basic plane, flat.
+    plane: Vec<u8>,
     page_of: Vec<u16>,
     pages: Vec<[u8; PAGE]>,
 }
 
-/// Unicode data of the `regex-syntax` crate, the same that the reference's regex engine uses.
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let mut flat = vec![0u8; 0x11_0000];
-    let classes = [
-        (LETTER, r"\p{L}"),
-        (NUMBER, r"\p{N}"),
-        (SPACE, r"\s"),
-        (UPPERISH, r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"),
-        (LOWERISH, r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"),
-    ];
-    for (bit, class) in classes {
-        let hir = regex_syntax::parse(class).map(regex_syntax::hir::Hir::into_kind);
-        if let Ok(HirKind::Class(Class::Unicode(ranges))) = hir {
-            for range in ranges.iter() {
-                for code in u32::from(range.start())..=u32::from(range.end()) {
-                    flat[code as usize] |= bit;
+impl Classes {
+    /// From the Unicode data of `regex-syntax`, which the reference's regex engine uses as well.
+    pub fn get() -> &'static Self {
+        static TABLE: LazyLock<Classes> = LazyLock::new(Classes::new);
+        &TABLE
+    }
+
+    fn new() -> Self {
+        let mut flat = vec![0u8; 0x11_0000];
+        let classes = [
+            (LETTER, r"\p{L}"),
+            (NUMBER, r"\p{N}"),
+            (SPACE, r"\s"),
+            (UPPERISH, r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"),
+            (LOWERISH, r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"),
+        ];
+        for (bit, class) in classes {
+            let hir = regex_syntax::parse(class).map(regex_syntax::hir::Hir::into_kind);
+            if let Ok(HirKind::Class(Class::Unicode(ranges))) = hir {
+                for range in ranges.iter() {
+                    for code in u32::from(range.start())..=u32::from(range.end()) {
+                        flat[code as usize] |= bit;
+                    }
                 }
             }
         }
+        let mut this = Self { plane: Vec::new(), page_of: Vec::new(), pages: Vec::new() };
+        for page in flat.chunks_exact(PAGE) {
+            let known = this.pages.iter().position(|known| known == page);
+            let index = known.unwrap_or_else(|| {
+                this.pages.push(page.try_into().unwrap_or([0; PAGE]));
+                this.pages.len() - 1
+            });
+            this.page_of.push(index as u16);
+        }
+        flat.truncate(BMP);
+        this.plane = flat;
+        this
     }
-    let mut table = Table { page_of: Vec::new(), pages: Vec::new() };
-    for page in flat.chunks_exact(PAGE) {
-        let known = table.pages.iter().position(|known| known == page);
-        let index = known.unwrap_or_else(|| {
-            table.pages.push(page.try_into().unwrap_or([0; PAGE]));
-            table.pages.len() - 1
-        });
-        table.page_of.push(index as u16);
-    }
-    table
-});
 
-/// The class bits of a character.
-#[inline]
-pub fn class(c: char) -> u8 {
-    let (table, code) = (&*TABLE, c as usize);
-    table.pages[usize::from(table.page_of[code / PAGE])][code % PAGE]
+    /// The class bits of a character.
+    #[inline(always)]
+    pub fn of(&self, code: u32) -> u8 {
+        let code = code as usize;
+        match self.plane.get(code) {
+            Some(&bits) => bits,
+            None => self.pages[usize::from(self.page_of[code / PAGE])][code % PAGE],
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn class(c: char) -> u8 {
+        Classes::get().of(c as u32)
+    }
 
     #[test]
     fn samples() {
@@ -74,5 +94,6 @@ mod tests {
         assert_eq!(class('\u{301}'), UPPERISH | LOWERISH);
         assert_eq!(class('\u{3000}'), SPACE);
         assert_eq!(class('!'), 0);
+        assert_eq!(class('𠮷'), class('世'));
     }
 }

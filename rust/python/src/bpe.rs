@@ -1,9 +1,9 @@
 //! Bindings of the `internlm-bpe` crate.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use internlm_bpe::{
-    Allowed, Cache, HfOptions, Pattern, TrainOptions, Utf8Stream, WordCounts, train,
+    Allowed, Caches, HfOptions, Pattern, TrainOptions, Utf8Stream, WordCounts, train,
 };
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -34,13 +34,13 @@ fn bpe_error(error: internlm_bpe::BpeError) -> PyErr {
 #[pyclass(frozen, module = "internlm_core._core")]
 pub struct BpeTokenizer {
     inner: Arc<internlm_bpe::Tokenizer>,
-    /// What single calls remember; a call that finds it taken works without.
-    cache: Mutex<Cache>,
+    /// What calls remember, one a thread.
+    caches: Caches,
 }
 
 impl BpeTokenizer {
     fn new(inner: internlm_bpe::Tokenizer) -> Self {
-        Self { inner: Arc::new(inner), cache: Mutex::new(Cache::default()) }
+        Self { inner: Arc::new(inner), caches: Caches::default() }
     }
 
     fn allowed(&self, names: Option<Vec<String>>) -> PyResult<Allowed> {
@@ -133,18 +133,7 @@ impl BpeTokenizer {
         let allowed = self.allowed(allowed)?;
         let ids = detached(py, || {
             let mut ids = Vec::with_capacity(text.len() / 3);
-            match self.cache.try_lock() {
-                Ok(mut cache) => self.inner.encode_into(text, &allowed, &mut cache, &mut ids),
-                Err(std::sync::TryLockError::Poisoned(poisoned)) => {
-                    // A panic while caching may have left half an entry.
-                    *PoisonError::into_inner(poisoned) = Cache::default();
-                    self.cache.clear_poison();
-                    ids = self.inner.encode(text, &allowed);
-                }
-                Err(std::sync::TryLockError::WouldBlock) => {
-                    ids = self.inner.encode(text, &allowed);
-                }
-            }
+            self.caches.lend(|cache| self.inner.encode_into(text, &allowed, cache, &mut ids));
             ids
         })?;
         Ok(ids.into_pyarray(py))
@@ -159,8 +148,8 @@ impl BpeTokenizer {
         threads: usize,
     ) -> PyResult<Batch<'py>> {
         let (allowed, rows) = (self.allowed(allowed)?, texts.rows());
-        let (ids, offsets) = in_pool(py, threads, || self.inner.encode_batch(&rows, &allowed))?
-            .map_err(bpe_error)?;
+        let encode = || self.inner.encode_batch(&rows, &allowed, &self.caches);
+        let (ids, offsets) = in_pool(py, threads, encode)?;
         Ok((ids.into_pyarray(py), offsets.into_pyarray(py)))
     }
 

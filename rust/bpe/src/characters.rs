@@ -1,0 +1,233 @@
+//! Vocabularies over characters: byte fallback, and which neighbours can ever join.
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::pieces::Ends;
+
+/// The mark that stands for a space in SentencePiece-style vocabularies.
+pub(crate) const SPACE_MARK: char = '\u{2581}';
+
+const UNKNOWN: u32 = u32::MAX;
+/// Characters below this have the class `1 + code`; other classes follow.
+const ASCII: usize = 128;
+const BMP: usize = 1 << 16;
+
+/// A vocabulary over characters.
+///
+/// Without a pattern merging runs over a whole document. But a token is a string of the vocabulary,
+/// so no merge crosses a pair of neighbours that occurs inside no token: cutting there first gives
+/// the same ids in pieces that can be cached.
+#[derive(Debug, Clone)]
+pub struct Characters {
+    ids: FxHashMap<char, u32>,
+    ascii_ids: [u32; ASCII],
+    byte_ids: [u32; 256],
+    /// Class of each character of the basic plane that occurs in a longer token; 0: in none.
+    classes: Vec<u16>,
+    astral: FxHashMap<u32, u16>,
+    /// A bit for each pair of classes, a row for each left one: whether they are neighbours in a token.
+    joins: Vec<u64>,
+    row: usize,
+    /// The same for two ASCII characters, a byte each: whether there is a border between them.
+    borders: Vec<bool>,
+}
+
+/// How far a text was split.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Progress {
+    at: usize,
+    class: u16,
+}
+
+impl Characters {
+    /// From all `(string, id)` of the vocabulary and the ids of the 256 byte tokens.
+    pub(crate) fn new<'v>(
+        vocabulary: impl IntoIterator<Item = (&'v str, u32)>,
+        byte_ids: [u32; 256],
+    ) -> Self {
+        let mut ids = FxHashMap::default();
+        let mut ascii_ids = [UNKNOWN; ASCII];
+        let mut pairs: FxHashSet<(char, char)> = FxHashSet::default();
+        for (token, id) in vocabulary {
+            let mut characters = token.chars();
+            let Some(mut previous) = characters.next() else { continue };
+            if characters.as_str().is_empty() {
+                ids.insert(previous, id);
+                if previous.is_ascii() {
+                    ascii_ids[previous as usize] = id;
+                }
+            }
+            for next in characters {
+                pairs.insert((previous, next));
+                previous = next;
+            }
+        }
+        let mut this = Self {
+            ids,
+            ascii_ids,
+            byte_ids,
+            classes: vec![0; BMP],
+            astral: FxHashMap::default(),
+            joins: Vec::new(),
+            row: 0,
+            borders: vec![true; ASCII * ASCII],
+        };
+        this.number_classes(&pairs);
+        this
+    }
+
+    /// The most connected characters come first, so that the bits that text asks for lie together.
+    fn number_classes(&mut self, pairs: &FxHashSet<(char, char)>) {
+        let mut degree: FxHashMap<char, u32> = FxHashMap::default();
+        for &(left, right) in pairs {
+            *degree.entry(left).or_default() += 1;
+            *degree.entry(right).or_default() += 1;
+        }
+        let mut others: Vec<(u32, char)> = (degree.into_iter())
+            .filter(|&(c, _)| !c.is_ascii() && c != SPACE_MARK)
+            .map(|(c, degree)| (degree, c))
+            .collect();
+        others.sort_unstable_by(|a, b| b.cmp(a));
+        for code in 0..ASCII {
+            self.classes[code] = code as u16 + 1;
+        }
+        // Text may write a space or the mark itself; both are the mark.
+        self.classes[SPACE_MARK as usize] = self.classes[usize::from(b' ')];
+        for (class, (_, c)) in (ASCII as u16 + 1..).zip(&others) {
+            match self.classes.get_mut(*c as usize) {
+                Some(place) => *place = class,
+                None => _ = self.astral.insert(*c as u32, class),
+            }
+        }
+        let count = ASCII + 1 + others.len();
+        self.row = count.div_ceil(64);
+        self.joins = vec![0; count * self.row];
+        for &(left, right) in pairs {
+            let (left, right) = (self.class(left as u32), self.class(right as u32));
+            self.joins[usize::from(left) * self.row + usize::from(right) / 64] |= 1 << (right % 64);
+        }
+        for (place, border) in self.borders.iter_mut().enumerate() {
+            let (left, right) = (place / ASCII + 1, place % ASCII + 1);
+            *border = self.joins[left * self.row + right / 64] >> (right % 64) & 1 == 0;
+        }
+    }
+
+    #[inline(always)]
+    fn class(&self, code: u32) -> u16 {
+        match self.classes.get(code as usize) {
+            Some(&class) => class,
+            None => self.astral.get(&code).copied().unwrap_or(0),
+        }
+    }
+
+    #[inline(always)]
+    fn is_border(&self, left: u16, right: u16) -> bool {
+        self.joins[usize::from(left) * self.row + usize::from(right) / 64] >> (right % 64) & 1 == 0
+    }
+
+    /// Adds the ends of stretches that no merge crosses until `ends` is full or the text ends.
+    pub(crate) fn split(&self, text: &str, progress: &mut Progress, ends: &mut Ends) {
+        let bytes = text.as_bytes();
+        let Progress { mut at, mut class } = *progress;
+        if at == 0 && !bytes.is_empty() {
+            let (code, after) = character(bytes, 0);
+            (at, class) = (after, self.class(code));
+        }
+        while at < bytes.len() && !ends.is_full() {
+            if class as usize <= ASCII
+                && class > 0
+                && let Some(eight) = bytes.get(at..at + 8)
+                && eight.iter().fold(0, |all, byte| all | byte) < 0x80
+            {
+                let mut left = usize::from(class) - 1;
+                for (offset, &byte) in eight.iter().enumerate() {
+                    let right = usize::from(byte);
+                    ends.push_if(
+                        at + offset,
+                        self.borders[(left * ASCII + right) % (ASCII * ASCII)],
+                    );
+                    left = right;
+                }
+                class = left as u16 + 1;
+                at += 8;
+                continue;
+            }
+            let (code, after) = character(bytes, at);
+            let next = self.class(code);
+            ends.push_if(at, self.is_border(class, next));
+            (at, class) = (after, next);
+        }
+        if at == bytes.len() && !bytes.is_empty() {
+            ends.push(at);
+        }
+        *progress = Progress { at, class };
+    }
+
+    /// The symbols of a piece before merging.
+    pub(crate) fn symbols(&self, piece: &str, symbols: &mut Vec<u32>) {
+        for c in piece.chars() {
+            let c = if c == ' ' { SPACE_MARK } else { c };
+            let id = if c.is_ascii() {
+                self.ascii_ids[c as usize]
+            } else {
+                self.ids.get(&c).copied().unwrap_or(UNKNOWN)
+            };
+            if id == UNKNOWN {
+                let mut bytes = [0; 4];
+                let bytes = c.encode_utf8(&mut bytes).bytes();
+                symbols.extend(bytes.map(|byte| self.byte_ids[usize::from(byte)]));
+            } else {
+                symbols.push(id);
+            }
+        }
+    }
+}
+
+/// The character at a place in UTF-8 text, and the place after it.
+#[inline(always)]
+pub(crate) fn character(bytes: &[u8], at: usize) -> (u32, usize) {
+    let tail = |offset: usize| u32::from(bytes[at + offset]) & 0x3F;
+    match bytes[at] {
+        byte @ 0..0x80 => (u32::from(byte), at + 1),
+        byte @ 0xE0..0xF0 => ((u32::from(byte) & 0xF) << 12 | tail(1) << 6 | tail(2), at + 3),
+        byte @ 0xC0..0xE0 => ((u32::from(byte) & 0x1F) << 6 | tail(1), at + 2),
+        byte => ((u32::from(byte) & 7) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), at + 4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(characters: &Characters, text: &str) -> Vec<String> {
+        let (mut progress, mut ends, mut all) = (Progress::default(), Ends::default(), Vec::new());
+        while all.last() != Some(&text.len()) && !text.is_empty() {
+            characters.split(text, &mut progress, &mut ends);
+            all.extend_from_slice(ends.take());
+        }
+        let starts = [0].into_iter().chain(all.iter().copied());
+        starts.zip(&all).map(|(start, &end)| text[start..end].to_owned()).collect()
+    }
+
+    #[test]
+    fn cuts_where_no_token_crosses() {
+        let vocabulary = ["a", "b", "ab", "▁a", "国", "国家", "𠮷野", "▁▁"];
+        let characters = Characters::new(vocabulary.into_iter().zip(0..), [9; 256]);
+        assert_eq!(
+            pieces(&characters, "ab ab  b国家国𠮷野x"),
+            ["ab", " ab", "  ", "b", "国家", "国", "𠮷野", "x"]
+        );
+        assert_eq!(pieces(&characters, "a▁▁a"), ["a", "▁▁a"]);
+        assert_eq!(pieces(&characters, &"ba".repeat(500)).concat(), "ba".repeat(500));
+        assert_eq!(pieces(&characters, &"ab".repeat(500)).len(), 500);
+        assert_eq!(pieces(&characters, ""), [""; 0]);
+    }
+
+    #[test]
+    fn decoding() {
+        for c in ['a', 'é', '国', '𠮷', '\u{10ffff}'] {
+            let text = c.to_string();
+            assert_eq!(character(text.as_bytes(), 0), (c as u32, text.len()));
+        }
+    }
+}
