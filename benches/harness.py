@@ -1,0 +1,171 @@
+"""Time ours and the peers in turn on the same input, compare what they give, write it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from internlm_core._files import write_json
+
+from benches.machine import describe_machine, version
+from benches.worker import MissingError, Worker, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from benches.worker import Job, Round
+
+__all__ = ["Contender", "Outcome", "Task", "alternate", "measure", "write_rows"]
+
+OURS = "internlm-core"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A tool on a task.
+
+    Args:
+        name: As it stands in the table; ours is "internlm-core", perhaps with a setting.
+        factory: Makes the job in the tool's own process.
+        arguments: Of the factory; pickled.
+        packages: Distributions whose versions are written down.
+    """
+
+    name: str
+    factory: Callable[..., Job]
+    arguments: tuple[Any, ...] = ()
+    packages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Work that ours and the peers do on the same input.
+
+    Args:
+        room: Part of the package.
+        name: What is done, and to what.
+        unit: Of the speed, "MB/s" or "tokens/s".
+        amount: Work of one round, in the unit times a second.
+        ours: Our side.
+        peers: The others.
+        judge: Takes each tool's result by name; returns figures by name. A speed without them is
+            no result.
+        facts: What the input is: n, bytes, a digest, …; goes into every row.
+    """
+
+    room: str
+    name: str
+    unit: str
+    amount: float
+    ours: Contender
+    peers: tuple[Contender, ...]
+    judge: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Rows of one task, and what went wrong."""
+
+    rows: list[dict[str, Any]]
+    missing: dict[str, str]
+    """Peer → module that is not installed."""
+    failed: dict[str, str]
+    """Tool → traceback."""
+
+
+def alternate(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[Round]]:
+    """Every round runs each tool once; the order turns round each time, so that none always leads."""
+    done: dict[str, list[Round]] = {name: [] for name in workers}
+    names = list(workers)
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            done[name].append(workers[name].round())
+    return done
+
+
+def measure(task: Task, rounds: int, tell: Callable[[str], None] = lambda _: None) -> Outcome:
+    """Run a task; a peer that is missing or fails costs its own row only.
+
+    Args:
+        task: What to run.
+        rounds: Times each tool runs.
+        tell: Is told what goes on.
+
+    Returns:
+        One row a peer. `ratio` is our best round's speed over the peer's best.
+    """
+    missing: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    workers: dict[str, Worker] = {}
+    try:
+        for contender in (task.ours, *task.peers):
+            tell(f"{task.name}: starting {contender.name}")
+            try:
+                workers[contender.name] = Worker(contender.factory, contender.arguments)
+            except MissingError as error:
+                missing[contender.name] = str(error)
+            except WorkerError as error:
+                failed[contender.name] = str(error)
+        # A first round apart from the others finds what fails, and is the one that is compared.
+        warm: dict[str, list[Round]] = {}
+        for name in list(workers):
+            tell(f"{task.name}: {name}")
+            try:
+                warm |= alternate({name: workers[name]}, 1)
+            except WorkerError as error:
+                failed[name] = str(error)
+                workers.pop(name).close()
+        if task.ours.name not in workers:
+            return Outcome([], missing, failed)
+        tell(f"{task.name}: {rounds} rounds of {', '.join(workers)}")
+        timed = alternate(workers, rounds)
+        figures = task.judge({name: worker.result() for name, worker in workers.items()})
+        # A tool that keeps its memory grows in its first round only.
+        peaks = {name: _peak([*warm[name], *timed[name]]) for name in timed}
+    finally:
+        for worker in workers.values():
+            worker.close()
+    rows = [_row(task, peer, timed, peaks, figures) for peer in task.peers if peer.name in timed]
+    return Outcome(rows, missing, failed)
+
+
+def _peak(rounds: Sequence[Round]) -> int | None:
+    return max((one.memory for one in rounds if one.memory is not None), default=None)
+
+
+def _row(
+    task: Task,
+    peer: Contender,
+    timed: Mapping[str, Sequence[Round]],
+    peaks: Mapping[str, int | None],
+    figures: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    def side(contender: Contender) -> dict[str, Any]:
+        seconds = [one.seconds for one in timed[contender.name]]
+        return {
+            "name": contender.name,
+            "seconds": seconds,
+            "speed": task.amount / min(seconds),
+            "memory_bytes": peaks[contender.name],
+            "versions": {package: version(package) for package in contender.packages},
+            **figures.get(contender.name, {}),
+        }
+
+    ours, theirs = side(task.ours), side(peer)
+    return {
+        "room": task.room,
+        "task": task.name,
+        "unit": task.unit,
+        **task.facts,
+        "ours": ours,
+        "peer": theirs,
+        "ratio": ours["speed"] / theirs["speed"],
+        **describe_machine(),
+    }
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as JSON; each stands alone, so files can be joined."""
+    write_json(path, list(rows))

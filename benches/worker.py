@@ -1,0 +1,166 @@
+"""A process of its own for each tool: imports don't clash, memory is told apart, a crash is one row.
+
+The parent sends a word ("prepare", "run", …) and waits, so only one tool works at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+__all__ = ["Job", "MissingError", "Round", "Worker", "WorkerError"]
+
+ROOT = Path(__file__).resolve().parent.parent
+_STATUS = Path("/proc/self/status")
+
+
+def _nothing() -> None:
+    return None
+
+
+def _same(result: Any) -> Any:
+    return result
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a tool does in a round."""
+
+    run: Callable[[Any], Any]
+    """The timed part; takes what `prepare` made."""
+    prepare: Callable[[], Any] = _nothing
+    """Before each round, not timed: a fresh cache, a fresh model."""
+    result: Callable[[Any], Any] = _same
+    """After the first round, not timed: what is compared, as something that can be pickled."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One timed run."""
+
+    seconds: float
+    memory: int | None
+    """Bytes by which the process grew at most while it ran; None where /proc can't tell."""
+
+
+class WorkerError(RuntimeError):
+    """The tool failed; holds its traceback."""
+
+
+class MissingError(WorkerError):
+    """The tool is not installed."""
+
+
+class Worker:
+    """A tool in its process.
+
+    Args:
+        factory: Function of a module that the process can import; returns a `Job`. It imports the
+            tool, so that no other process does.
+        arguments: Its arguments.
+
+    Raises:
+        MissingError: A module that the factory imports is not installed.
+        WorkerError: The factory failed.
+    """
+
+    def __init__(self, factory: Callable[..., Job], arguments: tuple[Any, ...] = ()) -> None:
+        # Not fork: a forked child would share what its parent has loaded, thread pools included.
+        context = multiprocessing.get_context("spawn")
+        self._end, other = context.Pipe()
+        self._process = context.Process(
+            target=_serve, args=(other, factory, arguments), daemon=True
+        )
+        self._process.start()
+        other.close()
+        self._receive()
+
+    def round(self) -> Round:
+        """Prepare, then run once."""
+        self._end.send("run")
+        return self._receive()
+
+    def result(self) -> Any:
+        """What the first round gave."""
+        self._end.send("result")
+        return self._receive()
+
+    def close(self) -> None:
+        """End the process."""
+        self._end.close()
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _receive(self) -> Any:
+        try:
+            kind, value = self._end.recv()
+        except EOFError:
+            self._process.join()
+            raise WorkerError(f"the process ended with code {self._process.exitcode}") from None
+        if kind == "missing":
+            raise MissingError(value)
+        if kind == "failed":
+            raise WorkerError(value)
+        return value
+
+
+def _serve(end: Connection, factory: Callable[..., Job], arguments: tuple[Any, ...]) -> None:
+    # The source tree's top holds folders (kernels/, tests/) that would pass for packages.
+    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+    try:
+        job = factory(*arguments)
+        end.send(("ready", None))
+        first: list[Any] = []
+        while True:
+            wanted = end.recv()
+            if wanted == "run":
+                timed, result = _run(job)
+                if not first:
+                    first.append(job.result(result))
+                del result
+                end.send(("round", timed))
+            else:
+                end.send(("result", first[0]))
+    except EOFError:
+        return
+    except ModuleNotFoundError as error:
+        end.send(("missing", error.name))
+    except Exception:  # noqa: BLE001  (whatever it is, it is the row that says so)
+        end.send(("failed", traceback.format_exc(limit=-6)))
+
+
+def _run(job: Job) -> tuple[Round, Any]:
+    prepared = job.prepare()
+    gc.collect()
+    before = _memory(reset=True)
+    start = time.perf_counter()
+    result = job.run(prepared)
+    seconds = time.perf_counter() - start
+    after = _memory()
+    grown = None if before is None or after is None else max(0, after - before)
+    return Round(seconds, grown), result
+
+
+def _memory(*, reset: bool = False) -> int | None:
+    """The process's memory in bytes: now and from now on with `reset`, else its peak since then."""
+    try:
+        if reset:
+            # proc(5): 5 sets the peak back to the present size.
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    wanted = "VmRSS:" if reset else "VmHWM:"
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)), None)
