@@ -123,6 +123,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": [f"{n:032x}" for n in range(len(pages))], "text": pages}
     ).with_columns(pl.lit("webpages").alias("source"), pl.lit("en").alias("lang"))
     frame.write_parquet(folder / "crawl.parquet")
+    (folder / "raw").mkdir()
+    for number, text in enumerate(pages):
+        (folder / "raw" / f"page-{number:03}.txt").write_text(text, "utf-8")
     (folder / "kept").mkdir()
     frame.write_parquet(folder / "kept" / "part-00000.parquet")
     tok = ic.tokenizer.train(frame["text"], vocab_size=16_384, quiet=True)
