@@ -1,1 +1,1 @@
-"""Benchmarks: ours beside the peers, in turn, on text found on this machine; see benches/README.md."""
+"""Benchmarks: ours beside the peers, in turn, on text found on this machine; see docs/benchmarks.md."""

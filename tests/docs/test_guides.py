@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "benches" / "README.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 WITH_CODE = [
     page for page in PAGES if re.search(r"^```(python|sh|console)$", page.read_text("utf-8"), re.M)
 ]
@@ -133,10 +133,16 @@ def test_a_command_that_fails_is_noticed(tmp_path: Path, run_page: Callable[[Pat
         run_page(page)
 
 
-def test_replacements_must_be_there(
+def test_what_is_made_smaller_must_be_there(
     tmp_path: Path, read_blocks: Callable[[Path], list[Any]]
 ) -> None:
-    text = "<!-- test-with: 2_000 => 2; big => small -->\n```python\nsize = 2_000  # big\n```\n"
-    assert read_blocks(_page(tmp_path, text))[0].code == "size = 2  # small\n"
-    with pytest.raises(ValueError, match="holds no"):
-        read_blocks(_page(tmp_path, text.replace("# big", "")))
+    page = tmp_path / "README.md"
+    page.write_text(
+        '```sh\ninternlm-core train --config demo\n```\n\n```python\nrun("demo")\n```\n'
+    )
+    shell, python = read_blocks(page)
+    assert shell.commands == [["train", "--config", "tiny.toml"]]
+    assert python.code == 'run("tiny.toml")\n'
+    page.write_text('```python\nrun("demo")\n```\n')
+    with pytest.raises(ValueError, match="no code holds --config demo"):
+        read_blocks(page)
