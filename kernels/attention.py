@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from internlm_core.errors import KernelError
+from internlm_core.kernels._dispatch import use_triton
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def attention_reference(
             cu_seqlens[1:].long(), torch.arange(t, device=q.device), right=True
         )
         allowed = allowed & (document[:, None] == document[None, :])
-    weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
+    alive = allowed.any(-1, keepdim=True)  # a query that sees nothing gives zeros
+    weights = scores.masked_fill(~allowed & alive, float("-inf")).softmax(-1) * alive
     return torch.einsum("bhts,bshd->bthd", weights, v)
 
 
@@ -58,7 +60,7 @@ def attention(
     causal: bool = True,
     scale: float | None = None,
     cu_seqlens: Tensor | None = None,
-    max_seqlen: int | None = None,  # noqa: ARG001
+    max_seqlen: int | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Attention of `q` over `k` and `v`, each query head over the key head of its group.
@@ -86,6 +88,11 @@ def attention(
         return torch.zeros_like(q)
     if mask is not None:
         return _masked(q, k, v, mask, scale)
+    if use_triton(q):
+        from internlm_core.kernels.attention_triton import attention_triton
+
+        fused: Tensor = attention_triton(q, k, v, causal, _scale(q, scale), cu_seqlens, max_seqlen)
+        return fused
     if cu_seqlens is not None:
         bounds: list[int] = cu_seqlens.tolist()
         if len(bounds) > 2:

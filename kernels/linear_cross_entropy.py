@@ -87,12 +87,15 @@ class _ChunkedLoss(torch.autograd.Function):
         for start in range(0, hidden.shape[0], rows):
             part, label = hidden[start : start + rows], labels[start : start + rows, None]
             logits = torch.mm(part, narrow.T).to(wide)
-            log_sum = logits.logsumexp(-1, keepdim=True)
-            total += (log_sum - logits.gather(1, label)).sum()
+            target = logits.gather(1, label)
+            peak = logits.amax(-1, keepdim=True)
+            softmax = logits.sub_(peak).exp_()  # in place, and one exponential for both results
+            sums = softmax.sum(-1, keepdim=True)
+            total += (sums.log() + peak - target).sum()
             if grad_hidden is None or grad_weight is None:
                 continue
             # d loss / d logits = softmax - one-hot
-            grad_logits = logits.sub_(log_sum).exp_()
+            grad_logits = softmax.div_(sums)
             grad_logits.scatter_add_(1, label, grad_logits.new_full(label.shape, -1.0))
             slim = grad_logits.to(hidden.dtype)
             torch.mm(slim, narrow, out=grad_hidden[start : start + rows])

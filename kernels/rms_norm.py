@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from internlm_core.errors import KernelError
+from internlm_core.kernels._dispatch import use_triton
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -34,5 +35,10 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     if weight.shape != x.shape[-1:]:
         raise KernelError(f"weight {tuple(weight.shape)} must be the last axis of {tuple(x.shape)}")
+    if use_triton(x):
+        from internlm_core.kernels.rms_norm_triton import rms_norm_triton
+
+        result: Tensor = rms_norm_triton(x, weight, eps)
+        return result
     # One fused pass; equal to the reference up to the order of the sum of squares.
     return functional.rms_norm(x, weight.shape, None, eps) * weight
