@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NO_RUN = "<!-- no-run -->"
@@ -33,6 +33,7 @@ _TINY = """
 total_tokens = 4_096
 dtype = "fp32"
 micro_batch_tokens = 512
+threads = 1
 [model]
 hidden_size = 32
 num_hidden_layers = 1
@@ -93,6 +94,16 @@ def _read(path: Path) -> list[Block]:
 def read_blocks() -> Callable[[Path], list[Block]]:
     """Fenced blocks of a Markdown file, in order, as they are to be run."""
     return _read
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Models this small lose more to threads than they gain."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
