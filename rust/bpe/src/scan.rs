@@ -92,7 +92,7 @@ impl<'t> Scan<'t> {
     fn ascii_letters(&self, mut at: usize, first: u8, last: u8, fold: u8) -> usize {
         while let Some(eight) = self.bytes.get(at..at + 8) {
             let word = u64::from_le_bytes(eight.try_into().unwrap_or([0; 8]));
-            let low = (word | u64::from(fold) * ONES) & !HIGH;
+            let low = (word | (u64::from(fold) * ONES)) & !HIGH;
             let letters = at_least(low, first) & !at_least(low, last + 1) & !word;
             let others = letters ^ HIGH;
             if others != 0 {
