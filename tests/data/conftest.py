@@ -1,0 +1,125 @@
+"""A small corpus of every kind of file, with duplicates, noise and broken lines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from pathlib import Path
+
+import polars as pl
+import pytest
+import zstandard
+
+_SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "la",
+    "me",
+    "ni",
+    "po",
+    "ru",
+    "sa",
+    "te",
+    "vi",
+    "zo",
+    "an",
+    "er",
+    "in",
+    "os",
+]
+
+
+def _vocabulary(rng):
+    return ["".join(rng.choices(_SYLLABLES, k=rng.randint(1, 3))) for _ in range(3000)]
+
+
+def make_text(rng, words, sentences=12):
+    """Sentences that the rules take for prose."""
+    made = []
+    for _ in range(sentences):
+        some = rng.choices(words, k=rng.randint(8, 14))
+        some[2], some[5] = "the", "of"
+        made.append(" ".join(some).capitalize() + ".")
+    return "\n".join(made)
+
+
+def write_corpus(folder: Path) -> dict[str, int]:
+    """Write the corpus; returns how many records and bad lines it holds."""
+    rng = random.Random(11)
+    words = _vocabulary(rng)
+    texts = [make_text(rng, words) for _ in range(60)]
+    rows = [{"text": text, "url": f"http://a.example/{i}", "n": i} for i, text in enumerate(texts)]
+    # Edited copies under an older name, exact copies, and pages that rules drop.
+    copies = [
+        {"text": text.replace("the", "a", 1), "snapshot": "2023", "url": "copy"}
+        for text in texts[:8]
+    ]
+    noise = [{"text": "- home\n" * 50}, {"text": "too short"}, {"text": "# $ % & " * 200}]
+    lines = [json.dumps(row).encode() for row in [*rows[:30], *copies, *noise]]
+    lines[5:5] = [b'{"text": "cut', b"[1]", b'{"text": "\xff"}', b'{"text": null}']
+    (folder / "notes").mkdir(parents=True)
+    (folder / "crawl.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    more = b"".join(json.dumps(row).encode() + b"\n" for row in rows[30:40])
+    (folder / "more.jsonl.gz").write_bytes(gzip.compress(more, mtime=0))
+    last = b"".join(json.dumps(row).encode() + b"\n" for row in [*rows[40:50], rows[3]])
+    (folder / "last.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(last))
+    pl.DataFrame(rows[50:55]).write_parquet(folder / "table.parquet")
+    for number, text in enumerate(texts[55:]):
+        (folder / "notes" / f"{number}.md").write_text(f"# Note\n\n{text}\r\n", "utf-8", newline="")
+    (folder / "notes" / "empty.txt").write_text("  \n")
+    return {"records": 60 + len(copies) + len(noise) + 1 + 1, "bad_lines": 4}
+
+
+CONFIG = """
+shard_bytes = 8000
+batch_bytes = 4096
+
+[[sources]]
+path = "crawl.jsonl"
+source = "webpages"
+snapshot = "2024"
+lang = "en"
+
+[[sources]]
+path = "*.jsonl.*"
+source = "books"
+lang = "en"
+
+[[sources]]
+path = "table.parquet"
+lang = "en"
+
+[[sources]]
+path = "notes"
+lang = "en"
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A corpus folder with `run.toml` beside its files, and what it holds."""
+    folder = tmp_path / "corpus"
+    counts = write_corpus(folder)
+    (folder / "run.toml").write_text(CONFIG)
+    return folder, counts
+
+
+def _tree(folder):
+    """Contents of every file of a run folder that must be the same from run to run."""
+    folder = Path(folder)
+    skipped = {"timing.json", ".lock"}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in skipped
+    }
+
+
+@pytest.fixture
+def tree():
+    """Function: contents of a run folder that must be equal from run to run, by path."""
+    return _tree
