@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NO_RUN = "<!-- no-run -->"
+_FILE = re.compile(r"<!-- file: ([\w.-]+) -->")
 # What would take minutes, made smaller: page → text in its code → text that is run instead.
 SMALLER = {
     "README.md": {'"demo"': '"tiny.toml"', "--config demo": "--config tiny.toml"},
@@ -58,6 +59,8 @@ class Block:
     code: str
     runs: bool
     """False where the page says `no-run`."""
+    file: str | None = None
+    """Name under which the block lies in the folder, where the page says `file: NAME`."""
 
     @property
     def commands(self) -> list[list[str]]:
@@ -84,7 +87,9 @@ def _read(path: Path) -> list[Block]:
             unused -= {old} if old in code else set()
             code = code.replace(old, new)
         line = text.count("\n", 0, match.start(2)) + 1
-        blocks.append(Block(path, line, match[1], code, before != _NO_RUN))
+        named = _FILE.fullmatch(before)
+        file = named[1] if named else None
+        blocks.append(Block(path, line, match[1], code, before != _NO_RUN, file))
     if unused:
         raise ValueError(f"{path}: no code holds {', '.join(sorted(unused))}; mend SMALLER")
     return blocks
@@ -116,7 +121,9 @@ def run_page() -> Callable[[Path], int]:
         names: dict[str, Any] = {"__name__": "__main__"}
         count = 0
         for block in _read(path):
-            if block.language == "python":
+            if block.file:
+                Path(block.file).write_text(block.code, "utf-8")
+            elif block.language == "python":
                 code = block.compiled()
                 if block.runs:
                     exec(code, names)
