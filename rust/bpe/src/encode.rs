@@ -7,6 +7,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::cache::{Cache, Caches};
 use crate::characters::Progress;
+use crate::patterns;
 use crate::pieces::Ends;
 use crate::special::{Allowed, Part};
 use crate::tokenizer::{Alphabet, Tokenizer};
@@ -37,15 +38,17 @@ impl Tokenizer {
     fn encode_text(&self, text: &str, cache: &mut Cache, ids: &mut Vec<u32>) {
         let text = if self.nfc { nfc(text) } else { Cow::Borrowed(text) };
         let (text, mut start, mut ends) = (text.as_ref(), 0, Ends::default());
-        let mut progress = Progress::default();
+        let (mut by_pattern, mut by_character) =
+            (patterns::Progress::default(), Progress::default());
         while start < text.len() {
             let ends = match &self.alphabet {
-                Alphabet::Bytes(pattern, _) => {
-                    pattern.split(text, start, &mut ends);
+                Alphabet::Bytes(bytes) => {
+                    let junctions = (!text.is_ascii()).then(|| self.junctions(bytes));
+                    bytes.pattern.split(text, &mut by_pattern, junctions, &mut ends);
                     ends.take()
                 }
                 Alphabet::Characters(characters) => {
-                    characters.split(text, &mut progress, &mut ends);
+                    characters.split(text, &mut by_character, &mut ends);
                     ends.take()
                 }
             };
@@ -60,8 +63,8 @@ impl Tokenizer {
     fn merge(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>) {
         symbols.clear();
         match &self.alphabet {
-            Alphabet::Bytes(_, byte_ids) => {
-                symbols.extend(piece.iter().map(|&byte| byte_ids[usize::from(byte)]));
+            Alphabet::Bytes(bytes) => {
+                symbols.extend(piece.iter().map(|&byte| bytes.ids[usize::from(byte)]));
             }
             Alphabet::Characters(characters) => {
                 // Pieces are cut at characters, so this borrows.

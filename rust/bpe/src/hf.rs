@@ -120,7 +120,7 @@ impl Tokenizer {
         let names = strings_by_id(&file.model.vocab, &added)?;
         let merges = merges(&file.model)?;
         let alphabet = match pattern {
-            Some(pattern) => Alphabet::Bytes(pattern, byte_level_ids(&file.model.vocab)?),
+            Some(pattern) => Alphabet::bytes(pattern, byte_level_ids(&file.model.vocab)?),
             None if file.model.byte_fallback && marks_spaces => {
                 let vocabulary = file.model.vocab.iter().map(|(token, &id)| (token.as_str(), id));
                 let byte_ids = fallback_ids(&file.model.vocab)?;
@@ -189,7 +189,7 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer is over characters, which has no writer yet.
     pub fn to_hf(&self) -> Result<String, BpeError> {
-        let Alphabet::Bytes(pattern, _) = &self.alphabet else {
+        let Some(pattern) = self.pattern() else {
             return Err(unsupported("save", "a vocabulary over characters", "byte-level"));
         };
         let is_added = |id: usize| self.added.iter().find(|token| token.id as usize == id);
@@ -380,8 +380,8 @@ fn merges(model: &Model) -> Result<Merges, BpeError> {
     Ok(merges)
 }
 
-fn byte_level_ids(vocab: &FxHashMap<String, u32>) -> Result<Box<[u32; 256]>, BpeError> {
-    let mut ids = Box::new([0; 256]);
+fn byte_level_ids(vocab: &FxHashMap<String, u32>) -> Result<[u32; 256], BpeError> {
+    let mut ids = [0; 256];
     for byte in 0..=255u8 {
         let name = byte_to_char(byte).to_string();
         ids[usize::from(byte)] = *vocab.get(&name).ok_or_else(|| {

@@ -11,6 +11,7 @@ mod decode;
 mod encode;
 mod error;
 mod hf;
+mod junctions;
 mod merges;
 mod patterns;
 mod pieces;

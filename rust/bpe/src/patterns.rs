@@ -3,6 +3,7 @@
 //! Each follows the regular expression that stands above it, alternative by alternative; a pattern
 //! that is not in this list is refused when a file is loaded, never guessed.
 
+use crate::junctions::Junctions;
 use crate::pieces::Ends;
 use crate::scan::Scan;
 
@@ -44,22 +45,30 @@ impl Pattern {
         KNOWN.iter().find(|(pattern, _)| *pattern == self).map_or("", |&(_, regex)| regex)
     }
 
-    /// Adds the ends of pieces from `at` on until `ends` is full or the text ends.
-    pub(crate) fn split(self, text: &str, at: usize, ends: &mut Ends) {
+    /// Adds the ends of pieces until `ends` is full or the text ends, and cuts those of wide
+    /// characters further where `junctions` allow it.
+    pub(crate) fn split(
+        self,
+        text: &str,
+        progress: &mut Progress,
+        junctions: Option<&Junctions>,
+        ends: &mut Ends,
+    ) {
         let scan = Scan::new(text);
+        let bytes = text.as_bytes();
         match self {
-            Self::Gpt2 => fill(text.len(), at, ends, |start| scan.gpt2(start)),
-            Self::Cl100k => fill(text.len(), at, ends, |start| scan.gpt4(start, 3)),
-            Self::Qwen => fill(text.len(), at, ends, |start| scan.gpt4(start, 1)),
-            Self::O200k => fill(text.len(), at, ends, |start| scan.gpt4o(start)),
+            Self::Gpt2 => fill(bytes, progress, junctions, ends, |start| scan.gpt2(start)),
+            Self::Cl100k => fill(bytes, progress, junctions, ends, |start| scan.gpt4(start, 3)),
+            Self::Qwen => fill(bytes, progress, junctions, ends, |start| scan.gpt4(start, 1)),
+            Self::O200k => fill(bytes, progress, junctions, ends, |start| scan.gpt4o(start)),
         }
     }
 
     /// Calls `piece` with each piece of `text`, in order; the pieces tile the text.
     pub fn each<'t>(self, text: &'t str, mut piece: impl FnMut(&'t str)) {
-        let (mut start, mut ends) = (0, Ends::default());
+        let (mut progress, mut ends, mut start) = (Progress::default(), Ends::default(), 0);
         while start < text.len() {
-            self.split(text, start, &mut ends);
+            self.split(text, &mut progress, None, &mut ends);
             for &end in ends.take() {
                 piece(&text[start..end]);
                 start = end;
@@ -68,12 +77,38 @@ impl Pattern {
     }
 }
 
+/// How far a text was split.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Progress {
+    at: usize,
+    /// Where the piece ends that `at` is inside of.
+    piece_end: usize,
+}
+
 #[inline(always)]
-fn fill(length: usize, mut at: usize, ends: &mut Ends, next: impl Fn(usize) -> usize) {
-    while at < length && !ends.is_full() {
-        at = next(at);
-        ends.push(at);
+fn fill(
+    bytes: &[u8],
+    progress: &mut Progress,
+    junctions: Option<&Junctions>,
+    ends: &mut Ends,
+    next: impl Fn(usize) -> usize,
+) {
+    let Progress { mut at, mut piece_end } = *progress;
+    while at < bytes.len() && !ends.is_full() {
+        if piece_end <= at {
+            piece_end = next(at);
+        }
+        at = match junctions {
+            Some(junctions) if piece_end - at > 3 && bytes[piece_end - 1] >= 0x80 => {
+                junctions.split(bytes, at, piece_end, ends)
+            }
+            _ => {
+                ends.push(piece_end);
+                piece_end
+            }
+        };
     }
+    *progress = Progress { at, piece_end };
 }
 
 #[cfg(test)]

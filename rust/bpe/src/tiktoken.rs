@@ -91,7 +91,7 @@ impl Tokenizer {
             }
             pieces[rank as usize] = bytes.clone();
         }
-        let mut byte_ids = Box::new([0; 256]);
+        let mut byte_ids = [0; 256];
         for byte in 0..=255u8 {
             byte_ids[usize::from(byte)] = *ranks.get(&[byte][..]).ok_or_else(|| {
                 BpeError::malformed("file", format!("no token for byte 0x{byte:02X}"))
@@ -114,7 +114,7 @@ impl Tokenizer {
         Ok(Self {
             pieces,
             merges,
-            alphabet: Alphabet::Bytes(pattern, byte_ids),
+            alphabet: Alphabet::bytes(pattern, byte_ids),
             nfc: false,
             added,
             prefix: Vec::new(),

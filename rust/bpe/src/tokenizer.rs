@@ -1,18 +1,37 @@
 //! A loaded tokenizer: its pieces, merge rules, alphabet and added tokens.
 
+use std::sync::OnceLock;
+
 use sha2::{Digest, Sha256};
 
 use crate::characters::Characters;
+use crate::junctions::Junctions;
 use crate::special::{AddedToken, Allowed};
 use crate::{BpeError, Merges, Pattern, Utf8Stream};
 
 /// What the symbols are that merging starts from.
 #[derive(Debug, Clone)]
 pub enum Alphabet {
-    /// Bytes, inside the pieces of a pattern; the ids of the 256 bytes.
-    Bytes(Pattern, Box<[u32; 256]>),
+    /// Bytes, inside the pieces of a pattern.
+    Bytes(Box<Bytes>),
     /// Characters over the whole text, unknown ones as bytes.
     Characters(Box<Characters>),
+}
+
+/// A vocabulary over bytes.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    pub(crate) pattern: Pattern,
+    /// The ids of the 256 bytes.
+    pub(crate) ids: [u32; 256],
+    /// Found when the first text asks for them.
+    junctions: OnceLock<Junctions>,
+}
+
+impl Alphabet {
+    pub(crate) fn bytes(pattern: Pattern, ids: [u32; 256]) -> Self {
+        Self::Bytes(Box::new(Bytes { pattern, ids, junctions: OnceLock::new() }))
+    }
 }
 
 /// A byte-pair encoding with everything that encoding and decoding need.
@@ -80,9 +99,14 @@ impl Tokenizer {
     #[must_use]
     pub fn pattern(&self) -> Option<Pattern> {
         match &self.alphabet {
-            Alphabet::Bytes(pattern, _) => Some(*pattern),
+            Alphabet::Bytes(bytes) => Some(bytes.pattern),
             Alphabet::Characters(_) => None,
         }
+    }
+
+    /// Where byte pieces can be cut further.
+    pub(crate) fn junctions<'s>(&'s self, bytes: &'s Bytes) -> &'s Junctions {
+        bytes.junctions.get_or_init(|| Junctions::new(self.pieces.iter().map(AsRef::as_ref)))
     }
 
     /// Gives ids their names from `names`, as `tokenizer_config.json` lists them.

@@ -140,7 +140,7 @@ pub fn train(
     Ok(Tokenizer {
         pieces,
         merges,
-        alphabet: Alphabet::Bytes(options.pattern, byte_ids),
+        alphabet: Alphabet::bytes(options.pattern, byte_ids),
         nfc: false,
         added,
         prefix: Vec::new(),
@@ -149,10 +149,10 @@ pub fn train(
 }
 
 /// Appends the 256 bytes in the order of the characters that stand for them, as the reference does.
-fn byte_alphabet(pieces: &mut Vec<Box<[u8]>>) -> Box<[u32; 256]> {
+fn byte_alphabet(pieces: &mut Vec<Box<[u8]>>) -> [u32; 256] {
     let mut bytes: Vec<u8> = (0..=255).collect();
     bytes.sort_by_key(|&byte| byte_to_char(byte));
-    let mut ids = Box::new([0; 256]);
+    let mut ids = [0; 256];
     for byte in bytes {
         ids[usize::from(byte)] = pieces.len() as u32;
         pieces.push([byte].into());
