@@ -20,33 +20,38 @@ _FINEWEB = (*_GOPHER, "fineweb")
 def tasks(*, quick: bool) -> Iterator[Task]:
     """Gopher's rules on English and Chinese, and with FineWeb's on English."""
     scale = 20 if quick else 1
-    english = corpus.english(4_000_000 // scale)
-    yield _task("Gopher rules, English", english, _GOPHER, blanks_only=False)
-    yield _task("Gopher and FineWeb rules, English", english, _FINEWEB, blanks_only=False)
-    chinese = corpus.chinese(4_000_000 // scale)
-    if chinese.texts:
-        # datatrove's Chinese splitter needs a package of its own; over blanks both do the same work.
-        yield _task("Gopher rules, Chinese", chinese, _GOPHER, blanks_only=True)
-
-
-def _task(name: str, texts: corpus.Texts, filters: tuple[str, ...], *, blanks_only: bool) -> Task:
-    peers = [
-        Contender(
-            "datatrove, words by blanks", _theirs, (texts.texts, filters, True), ("datatrove",)
-        )
-    ]
-    if not blanks_only:
+    english, chinese = corpus.english(4_000_000 // scale), corpus.chinese(4_000_000 // scale)
+    for name, filters in (("Gopher", _GOPHER), ("Gopher and FineWeb", _FINEWEB)):
         stock = Contender(
-            "datatrove", _theirs, (texts.texts, filters, False), ("datatrove", "spacy")
+            "datatrove", _theirs, (english.texts, filters, None), ("datatrove", "spacy")
         )
-        peers.insert(0, stock)
+        blanks = Contender(
+            "datatrove, words by blanks",
+            _theirs,
+            (english.texts, filters, "blanks"),
+            ("datatrove",),
+        )
+        yield _task(f"{name} rules, English", english, (filters, True), stock, blanks)
+    if chinese.texts:
+        characters = Contender(
+            "datatrove, characters as words",
+            _theirs,
+            (chinese.texts, _GOPHER, "characters"),
+            ("datatrove",),
+        )
+        yield _task("Gopher rules, Chinese", chinese, (_GOPHER, False), characters)
+
+
+def _task(
+    name: str, texts: corpus.Texts, how: tuple[tuple[str, ...], bool], *peers: Contender
+) -> Task:
     return Task(
         room="filter",
         name=name,
         unit="MB/s",
         amount=texts.size / 1e6,
-        ours=Contender(OURS, _ours, (texts.texts, filters), ("internlm-core", "polars")),
-        peers=tuple(peers),
+        ours=Contender(OURS, _ours, (texts.texts, *how), ("internlm-core", "polars")),
+        peers=peers,
         judge=_judge,
         facts=texts.facts(),
     )
@@ -63,21 +68,21 @@ def _judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def _ours(texts: list[str], filters: tuple[str, ...]) -> Job:
+def _ours(texts: list[str], filters: tuple[str, ...], compat: bool) -> Job:
     import polars as pl
     from internlm_core.data.rules import RuleSet, filter_frame, load_rules
 
     frame = pl.DataFrame({"text": texts})
-    fineweb = [r for r in load_rules("fineweb").words if r.reason.startswith("fineweb.")]
-    rules = [*load_rules("gopher").words, *(fineweb if "fineweb" in filters else [])]
-    chosen = RuleSet(words=tuple(rules))
+    gopher, fineweb = load_rules("gopher"), load_rules("fineweb")
+    own = [r for r in fineweb.words if r.reason.startswith("fineweb.") and "fineweb" in filters]
+    rules = RuleSet(words=(*gopher.words, *own), characters=gopher.characters)
     return Job(
-        run=lambda _: filter_frame(frame, chosen, compat=True, threads=0),
+        run=lambda _: filter_frame(frame, rules, compat=compat),
         result=lambda decisions: decisions["keep"].to_list(),
     )
 
 
-def _theirs(texts: list[str], filters: tuple[str, ...], blanks: bool) -> Job:
+def _theirs(texts: list[str], filters: tuple[str, ...], words: str | None) -> Job:
     """As its pipeline runs them: one after another, up to the first that drops the document."""
     import logging
     from importlib import import_module
@@ -90,12 +95,19 @@ def _theirs(texts: list[str], filters: tuple[str, ...], blanks: bool) -> Job:
         "repetition": ("gopher_repetition_filter", "GopherRepetitionFilter"),
         "fineweb": ("fineweb_quality_filter", "FineWebQualityFilter"),
     }
+    splitters = {
+        "blanks": lambda text, language=None: text.split(),  # noqa: ARG005
+        "characters": lambda text, language=None: [c for c in text if not c.isspace()],  # noqa: ARG005
+    }
+    # English stop words and the length of English words would drop every Chinese text at once.
+    without = {"min_stop_words": None, "min_avg_word_length": None} if words == "characters" else {}
     judges = []
     for name in filters:
         module: Any = import_module(f"datatrove.pipeline.filters.{names[name][0]}")
-        if blanks:
-            module.split_into_words = lambda text, language=None: text.split()  # noqa: ARG005
-        judges.append(getattr(module, names[name][1])().filter)
+        if words is not None:
+            module.split_into_words = splitters[words]
+        settings = without if name == "quality" else {}
+        judges.append(getattr(module, names[name][1])(**settings).filter)
 
     def keep(document: Document) -> bool:
         try:
