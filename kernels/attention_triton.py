@@ -240,12 +240,15 @@ _TABLE = {
     ("backward_q", 64): (128, 64, 8, 2),
     ("backward_q", 128): (128, 64, 8, 2),
     ("backward_q", 256): (64, 32, 8, 2),
-    ("backward_kv", 64): (64, 128, 8, 2),
+    ("backward_kv", 64): (32, 128, 8, 2),
     ("backward_kv", 128): (32, 64, 8, 2),
     ("backward_kv", 256): (32, 32, 8, 2),
 }
-# Below 128 KiB of shared memory (sm_86, sm_89, sm_120).
-_NARROW = {
+# Instead of those, below 200 KiB of shared memory (sm_80) …
+_NARROW = {("backward_q", 128): (128, 32, 8, 2)}
+# … and below 128 KiB (sm_86, sm_89, sm_120).
+_NARROWER = {
+    ("forward", 128): (64, 64, 8, 2),
     ("forward", 256): (64, 32, 8, 2),
     ("backward_q", 128): (128, 32, 8, 2),
     ("backward_q", 256): (64, 32, 8, 1),
@@ -279,9 +282,8 @@ def settings(kernel: str, width: int, element_bytes: int, limit: int) -> Setting
         wide = (64, 32, 4, 1) if kernel == "forward" or columns < 256 else (32, 32, 4, 1)
         m, n, warps, stages = (32, min(wide[0], 64), 4, 1) if kernel == "backward_kv" else wide
     else:
-        m, n, warps, stages = _TABLE[kernel, columns]
-        if limit < 128 << 10:
-            m, n, warps, stages = _NARROW.get((kernel, columns), (m, n, warps, stages))
+        instead = _NARROWER if limit < 128 << 10 else _NARROW if limit < 200 << 10 else {}
+        m, n, warps, stages = instead.get((kernel, columns), _TABLE[kernel, columns])
     return Settings({"BLOCK_M": m, "BLOCK_N": n}, warps, stages)
 
 
@@ -401,7 +403,11 @@ def variants(
         signature |= dict.fromkeys(after.split(), pointer)
         signature |= {"CU": "*i32"} | sizes | steps | (inner if name == "backward_kv" else {})
         chosen = settings(name, width, 4 if element == "fp32" else 2, limit)
-        constants = {"GROUP": group, "WIDTH": width, "COLUMNS": triton.next_power_of_2(width)}
+        constants: dict[str, Any] = {
+            "GROUP": group,
+            "WIDTH": width,
+            "COLUMNS": triton.next_power_of_2(width),
+        }
         constants |= {"CAUSAL": causal, "VARLEN": varlen, "UPCAST": False} | dict(chosen.blocks)
         aligned = (*steps, *(inner if name == "backward_kv" else ()))
         found.append(

@@ -83,7 +83,7 @@ def test_groups(dtype, group):
     assert max(errors_of_attention(*tensors)) < BOUND[dtype]
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("width", [16, 40, 64, 96, 128])
 def test_head_widths(dtype, width):
     tensors = draw(queries=37, group=2, width=width, dtype=dtype)
@@ -159,9 +159,9 @@ def test_same_result_at_every_run():
     ],
     ids=["no mask", "no scale", "wrong heads"],
 )
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_faults_show(fault, dtype):
-    tensors = draw(kv_heads=2, group=3, dtype=dtype)
+    tensors = draw(queries=40, kv_heads=2, group=3, dtype=dtype)
     assert min(errors_of_attention(*tensors, **fault)) > 3 * BOUND[dtype]
 
 
