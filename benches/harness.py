@@ -75,14 +75,28 @@ class Outcome:
     """Tool → traceback."""
 
 
-def alternate(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[Round]]:
-    """Every round runs each tool once; the order turns round each time, so that none always leads."""
+def alternate(
+    workers: Mapping[str, Worker], rounds: int, failed: dict[str, str]
+) -> dict[str, list[Round]]:
+    """Every round runs each tool once; the order turns round each time, so that none always leads.
+
+    Args:
+        workers: Tools by name.
+        rounds: How often each runs.
+        failed: Tools in it are passed over; one that fails enters it, with its traceback.
+
+    Returns:
+        Rounds of those that never failed.
+    """
     done: dict[str, list[Round]] = {name: [] for name in workers}
-    names = list(workers)
     for number in range(rounds):
-        for name in names if number % 2 == 0 else reversed(names):
-            done[name].append(workers[name].round())
-    return done
+        for name in list(workers)[:: 1 if number % 2 == 0 else -1]:
+            if name not in failed:
+                try:
+                    done[name].append(workers[name].round())
+                except WorkerError as error:
+                    failed[name] = str(error)
+    return {name: times for name, times in done.items() if name not in failed}
 
 
 def measure(task: Task, rounds: int, tell: Callable[[str], None] = lambda _: None) -> Outcome:
@@ -108,20 +122,16 @@ def measure(task: Task, rounds: int, tell: Callable[[str], None] = lambda _: Non
                 missing[contender.name] = str(error)
             except WorkerError as error:
                 failed[contender.name] = str(error)
-        # A first round apart from the others finds what fails, and is the one that is compared.
-        warm: dict[str, list[Round]] = {}
-        for name in list(workers):
-            tell(f"{task.name}: {name}")
-            try:
-                warm |= alternate({name: workers[name]}, 1)
-            except WorkerError as error:
-                failed[name] = str(error)
-                workers.pop(name).close()
-        if task.ours.name not in workers:
+        # A first round apart from the others, whose result is compared, finds what fails.
+        tell(f"{task.name}: first round of {', '.join(workers)}")
+        warm = alternate(workers, 1, failed)
+        if task.ours.name not in warm:
             return Outcome([], missing, failed)
-        tell(f"{task.name}: {rounds} rounds of {', '.join(workers)}")
-        timed = alternate(workers, rounds)
-        figures = task.judge({name: worker.result() for name, worker in workers.items()})
+        tell(f"{task.name}: {rounds} rounds of {', '.join(warm)}")
+        timed = alternate(workers, rounds, failed)
+        if task.ours.name not in timed:
+            return Outcome([], missing, failed)
+        figures = task.judge({name: workers[name].result() for name in timed})
         # A tool that keeps its memory grows in its first round only.
         peaks = {name: _peak([*warm[name], *timed[name]]) for name in timed}
     finally:

@@ -41,6 +41,10 @@ def broken():
 def broken_later():
     return Job(run=lambda _: 1 / 0)
 
+def broken_after(rounds):
+    left = [None] * rounds
+    return Job(run=lambda _: left.pop())
+
 def dying():
     return Job(run=lambda _: os._exit(7))
 

@@ -44,7 +44,7 @@ def test_tools_take_turns_and_none_always_leads() -> None:
             order.append(self.name)
             return len(order)
 
-    done = alternate({"a": Fake("a"), "b": Fake("b")}, 3)
+    done = alternate({"a": Fake("a"), "b": Fake("b")}, 3, {})
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert done == {"a": [1, 4, 5], "b": [2, 3, 6]}
 
@@ -76,17 +76,19 @@ def test_a_peer_that_is_missing_or_fails_costs_its_own_row_only(tool: Any) -> No
             ("absent", "absent", ()),
             ("broken", "broken", ()),
             ("later", "broken_later", ()),
+            ("mid-way", "broken_after", (2,)),
             ("dying", "dying", ()),
             ("sound", "sleeper", (0.01, 1)),
         ),
-        rounds=1,
+        rounds=2,
     )
     assert [row["peer"]["name"] for row in outcome.rows] == ["sound"]
     assert outcome.missing == {"absent": "no_such_package_anywhere"}
     assert "no such dialect" in outcome.failed["broken"]
     assert "ZeroDivisionError" in outcome.failed["later"]
+    assert "IndexError" in outcome.failed["mid-way"]
     assert "ended with code 7" in outcome.failed["dying"]
-    assert set(outcome.failed) == {"broken", "later", "dying"}
+    assert set(outcome.failed) == {"broken", "later", "mid-way", "dying"}
 
 
 def test_without_ours_there_is_no_row(tool: Any) -> None:
