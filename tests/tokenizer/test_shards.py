@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 import pytest
 from internlm_core._files import read_json, write_json
 from internlm_core.errors import DataError
-from internlm_core.tokenizer import Shard, ShardWriter, Tokenizer, pack
+from internlm_core.tokenizer import Shard, ShardWriter, Tokenizer, pack, train
 
 FRAME = pl.DataFrame({"id": ["a", "b", "c"], "text": ["the tide", "", "潮水 rises"]})
 
@@ -32,19 +33,50 @@ def test_files_and_frames_give_the_same_shard(small: Tokenizer, tmp_path: Path) 
     FRAME.write_parquet(tmp_path / "a.parquet")
     one = pack([tmp_path / "a.parquet"], small, tmp_path / "one", threads=1, quiet=True)
     two = pack([FRAME.head(1), FRAME.tail(2)], small, tmp_path / "two", quiet=True)
-    for name in ("tokens.npy", "offsets.npy", "shard.json"):
+    for name in ("tokens.npy", "offsets.npy"):
         assert (one.path / name).read_bytes() == (two.path / name).read_bytes()
+    assert one.ids == two.ids
+    again = pack([tmp_path / "a.parquet"], small, tmp_path / "again", threads=2, quiet=True)
+    assert (one.path / "shard.json").read_bytes() == (again.path / "shard.json").read_bytes()
     with pytest.raises(DataError, match="no column 'text'"):
         pack([FRAME.drop("text")], small, tmp_path / "three", quiet=True)
     assert not (tmp_path / "three").exists()
 
 
 def test_a_finished_shard_is_not_made_again(small: Tokenizer, tmp_path: Path) -> None:
-    pack([FRAME], small, tmp_path / "s", quiet=True)
-    before = (tmp_path / "s" / "shard.json").stat().st_mtime_ns
-    pack([FRAME], small, tmp_path / "s", quiet=True)
-    assert (tmp_path / "s" / "shard.json").stat().st_mtime_ns == before
-    assert len(pack([FRAME.head(2)], small, tmp_path / "s", quiet=True)) == 2
+    file, out = tmp_path / "a.parquet", tmp_path / "s"
+
+    def packed(**marks: str | None) -> int:
+        pack([file], small, out, quiet=True, **marks)
+        return (out / "shard.json").stat().st_ino
+
+    FRAME.write_parquet(file)
+    first = packed()
+    assert packed() == first
+    # Another text under the same name, or other marks: as many documents, but not the same shard.
+    FRAME.with_columns(text=pl.col("text") + "!").write_parquet(file)
+    second = packed()
+    assert second != first
+    assert packed(bos=None) != second
+    other = train(["abc"] * 5, vocab_size=270, quiet=True)
+    with pytest.raises(DataError, match="packed with tokenizer"):
+        pack([file], other, out, quiet=True)
+    with pytest.raises(DataError, match=r"none.parquet: can't be read"):
+        pack([tmp_path / "none.parquet"], small, out, quiet=True)
+
+
+def test_frames_may_come_from_a_generator(small: Tokenizer, tmp_path: Path) -> None:
+    held = []
+
+    def frames() -> Iterator[pl.DataFrame]:
+        for number in range(5):
+            held.append(number)
+            yield FRAME.with_columns(id=pl.col("id") + str(number))
+
+    shard = pack(frames(), small, tmp_path / "s", quiet=True)
+    assert held == [0, 1, 2, 3, 4]
+    assert len(shard) == 15
+    assert shard.ids[3:6] == ["a1", "b1", "c1"]
 
 
 def test_supervised_flags(small: Tokenizer, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 from internlm_core.errors import TokenizerError
-from internlm_core.tokenizer import Tokenizer, train
+from internlm_core.tokenizer import Shard, Tokenizer, train
 
 
 def test_round_trip(small: Tokenizer, hard_texts: list[str]) -> None:
@@ -64,6 +64,8 @@ def test_long_runs_are_fine(small: Tokenizer) -> None:
 
 def test_lone_surrogates_become_replacement_characters(small: Tokenizer) -> None:
     assert small.decode(small.encode("a\ud83db")) == "a\ufffdb"
+    assert small.count("a\ud83db") == len(small.encode("a\ufffdb"))
+    assert small.decode(small.encode("\ud83d\ude42")) == "🙂"
     ids, _ = small.encode_batch(["\ud83d", "é"])
     assert small.decode(ids) == "\ufffdé"
 
@@ -190,3 +192,28 @@ def test_truncated_missing_and_binary_files(small: Tokenizer, tmp_path: Path) ->
     (tmp_path / "a.tiktoken").write_bytes(b"IQ== 0\nIg=x 1\n")
     with pytest.raises(TokenizerError, match="line 2"):
         Tokenizer.from_file(tmp_path / "a.tiktoken", pattern="cl100k")
+
+
+def test_commands(small: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from internlm_core.cli import main
+
+    small.save(tmp_path / "tokenizer.json")
+    (tmp_path / "a.txt").write_text("the tide rises")
+    frame = pl.DataFrame({"id": ["a", "b"], "text": ["the tide " * 30, "潮水在月光下" * 30]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    tokenizer = str(tmp_path / "tokenizer.json")
+    assert main(["tokenizer", "inspect", tokenizer, "--text", str(tmp_path / "a.txt")]) == 0
+    assert main(["tokenizer", "encode", "the<s>", "--tokenizer", tokenizer, "--special"]) == 0
+    shown = capsys.readouterr().err
+    assert small.fingerprint in shown
+    assert "<|im_start|>" in shown
+    assert "bytes a token" in shown
+    assert "1  b'<s>'" in shown
+    out, records = tmp_path / "out", str(tmp_path / "a.parquet")
+    assert main(["tokenizer", "train", records, "--vocab-size", "300", "--out", tokenizer]) == 0
+    assert main(["tokenizer", "pack", records, "--tokenizer", tokenizer, "--out", str(out)]) == 0
+    assert Shard.open(out / "shard-00000").ids == ["a", "b"]
+    assert main(["tokenizer", "pack", str(out), "--tokenizer", tokenizer, "--out", str(out)]) == 1
+    assert main(["tokenizer", "inspect", str(tmp_path / "none.json")]) == 1
+    assert main(["tokenizer", "inspect", tokenizer, "--text", str(tmp_path / "none")]) == 1
+    assert "can't be read" in capsys.readouterr().err

@@ -1,9 +1,9 @@
-"""`internlm-core tokenizer`: train, pack, encode."""
+"""`internlm-core tokenizer`: train, pack, encode, inspect."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import argparse
@@ -35,7 +35,14 @@ def register(parser: argparse.ArgumentParser) -> None:
     encode = commands.add_parser("encode", help="show the tokens of a text")
     encode.add_argument("text")
     encode.add_argument("--tokenizer", type=Path, required=True)
+    encode.add_argument("--special", action="store_true", help="take special tokens from the text")
     encode.set_defaults(run=_encode)
+    inspect = commands.add_parser("inspect", help="describe a vocabulary")
+    inspect.add_argument("tokenizer", type=Path, help="tokenizer.json, its folder, or .tiktoken")
+    inspect.add_argument(
+        "--text", type=Path, action="append", default=[], help="measure bytes a token on this file"
+    )
+    inspect.set_defaults(run=_inspect)
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -95,10 +102,41 @@ def _encode(options: argparse.Namespace) -> int:
     from internlm_core.tokenizer.tokenize import Tokenizer
 
     tokenizer = Tokenizer.from_file(options.tokenizer)
-    ids = tokenizer.encode(options.text).tolist()
+    allowed: Literal["all"] | tuple[str, ...] = "all" if options.special else ()
+    ids = tokenizer.encode(options.text, allowed_special=allowed).tolist()
     for token in ids:
         console.print(f"{token:>7}  {tokenizer.id_to_bytes(token)!r}", markup=False)
     console.print(
         f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token"
     )
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from internlm_core._progress import console
+    from internlm_core.errors import TokenizerError
+    from internlm_core.tokenizer.tokenize import Tokenizer
+
+    tokenizer = Tokenizer.from_file(options.tokenizer)
+    special = set(tokenizer.special_tokens.values())
+    pieces = [tokenizer.id_to_bytes(token) for token in range(tokenizer.vocab_size)]
+    ordinary = [piece for token, piece in enumerate(pieces) if token not in special and piece]
+    longest = sorted(ordinary, key=len, reverse=True)[:8]
+    console.print(f"{options.tokenizer}", markup=False)
+    console.print(f"fingerprint    {tokenizer.fingerprint}")
+    console.print(f"ids            {tokenizer.vocab_size:,}, {tokenizer.n_merges:,} merges")
+    for name, token in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1]):
+        console.print(f"special        {token:>7}  {name}", markup=False)
+    lengths = sum(map(len, ordinary)) / max(1, len(ordinary))
+    console.print(f"token length   {lengths:.1f} bytes on average")
+    for piece in longest:
+        console.print(f"longest        {len(piece):>4} bytes  {piece[:60]!r}", markup=False)
+    for path in options.text:
+        try:
+            text = path.read_bytes().decode("utf-8", "replace")
+        except OSError as error:
+            raise TokenizerError(f"{path}: can't be read: {error.strerror}") from None
+        count = tokenizer.count(text)
+        ratio = len(text.encode()) / max(1, count)
+        console.print(f"{path}: {count:,} tokens, {ratio:.2f} bytes a token", markup=False)
     return 0

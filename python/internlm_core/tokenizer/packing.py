@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from internlm_core._files import file_digest
 from internlm_core._progress import Task
 from internlm_core.errors import DataError
 from internlm_core.tokenizer.shards import Shard, ShardWriter
@@ -36,8 +38,9 @@ def pack(
 ) -> Shard:
     """Encode records into one shard; memory holds a few thousand records at a time.
 
-    A shard that lies at `out` already, made from as many records with the same tokenizer, is
-    returned as it is: a rerun packs only what is missing.
+    A shard that lies at `out` already is returned as it is, if the same tokenizer made it with the
+    same marks from the same Parquet files: a rerun packs only what is missing. Frames leave no such
+    trace; they are always packed.
 
     Args:
         records: Frames with `text` and optionally `id`, or paths of Parquet files with them.
@@ -49,18 +52,26 @@ def pack(
         quiet: Show no progress.
 
     Raises:
-        DataError: A record file without a `text` column, or that can't be read.
+        DataError: A record file without a `text` column, or that can't be read; or the shard at
+            `out` is damaged or was made with another tokenizer.
     """
     out = Path(out)
-    records = list(records)
-    if (out / "shard.json").exists():
-        shard = Shard.open(out, fingerprint=tokenizer.fingerprint)
-        if len(shard) == sum(_height(item) for item in records):
-            return shard
     special = tokenizer.special_tokens
     before = np.array([special[bos]] if bos in special else [], np.uint32)
     after = np.array([special[eos]] if eos in special else [], np.uint32)
-    writer = ShardWriter(out, fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
+    sources: dict[str, Any] = {"before": before.tolist(), "after": after.tolist()}
+    if isinstance(records, Sequence) and not any(isinstance(r, pl.DataFrame) for r in records):
+        sources["files"] = [_identity(Path(str(path))) for path in records]
+        if (out / "shard.json").exists():
+            shard = Shard.open(out, fingerprint=tokenizer.fingerprint)
+            if shard.info.get("sources") == sources:
+                return shard
+    writer = ShardWriter(
+        out,
+        fingerprint=tokenizer.fingerprint,
+        vocab_size=tokenizer.vocab_size,
+        sources=sources,
+    )
     with Task("Packing", quiet=quiet) as task, writer:
         for frame in frames_of(records):
             ids, offsets = tokenizer.encode_batch(frame["text"], threads=threads)
@@ -71,10 +82,11 @@ def pack(
     return Shard.open(out)
 
 
-def _height(item: pl.DataFrame | str | Path) -> int:
-    if isinstance(item, pl.DataFrame):
-        return item.height
-    return int(_scan(item).select(pl.len()).collect().item())
+def _identity(path: Path) -> dict[str, Any]:
+    try:
+        return {"name": path.name, "sha256": file_digest(path)}
+    except OSError as error:
+        raise DataError(f"{path}: can't be read: {error.strerror}") from None
 
 
 def _scan(path: str | Path) -> pl.LazyFrame:

@@ -3,7 +3,7 @@
 tokens.npy      uint16 or uint32 [n]          ids of all documents, one after the other
 offsets.npy     int64 [documents + 1]         where each document starts and ends
 supervised.npy  uint8 [n], optional           1 where training learns to write the token
-shard.json      fingerprint of the tokenizer, counts, record ids
+shard.json      fingerprint of the tokenizer, counts, record ids, sources
 """
 
 from __future__ import annotations
@@ -152,13 +152,25 @@ class ShardWriter:
         fingerprint: The tokenizer's.
         vocab_size: Of the tokenizer; up to 65,536 the ids take two bytes each.
         supervised: Whether documents come with flags.
+        sources: What the documents were made from and how, for `shard.json`.
     """
 
     def __init__(
-        self, path: str | Path, *, fingerprint: str, vocab_size: int, supervised: bool = False
+        self,
+        path: str | Path,
+        *,
+        fingerprint: str,
+        vocab_size: int,
+        supervised: bool = False,
+        sources: dict[str, Any] | None = None,
     ) -> None:
         self._path = Path(path)
-        self._info = {"format": _FORMAT, "tokenizer": fingerprint, "vocab_size": vocab_size}
+        self._info = {
+            "format": _FORMAT,
+            "tokenizer": fingerprint,
+            "vocab_size": vocab_size,
+            "sources": sources or {},
+        }
         self._dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
         self._vocab_size, self._supervised = vocab_size, supervised
         self._offsets: list[int] = [0]

@@ -123,11 +123,15 @@ class Tokenizer:
         Raises:
             TokenizerError: A name that is no special token of this vocabulary.
         """
-        return self._core.encode(_clean(text), self._names(allowed_special))
+        names = self._names(allowed_special)
+        try:
+            return self._core.encode(text, names)
+        except UnicodeEncodeError:
+            return self._core.encode(_clean(text), names)
 
     def encode_ordinary(self, text: str) -> Ids:
         """Ids of a text without any special token, uint32 `[n]`."""
-        return self._core.encode(_clean(text), [])
+        return self.encode(text)
 
     def encode_batch(
         self,
@@ -152,8 +156,11 @@ class Tokenizer:
         return self._core.encode_batch(texts, self._names(allowed_special), threads)
 
     def count(self, text: str) -> int:
-        """Number of ids of a text."""
-        return len(self.encode_ordinary(text))
+        """Number of ids of a text without special tokens; no array is made."""
+        try:
+            return self._core.count(text)
+        except UnicodeEncodeError:
+            return self._core.count(_clean(text))
 
     def _names(self, allowed: Literal["all"] | Collection[str]) -> list[str] | None:
         if isinstance(allowed, str):
@@ -223,6 +230,18 @@ class Tokenizer:
             TokenizerError: The id is outside the vocabulary.
         """
         return self._core.piece(token)
+
+    def id_to_token(self, token: int) -> str:
+        """The text an id stands for; bytes that are no UTF-8 are shown as U+FFFD.
+
+        Raises:
+            TokenizerError: The id is outside the vocabulary.
+        """
+        return self.id_to_bytes(token).decode("utf-8", "replace")
+
+    def token_to_id(self, token: str | bytes) -> int | None:
+        """The id of exactly this special token, text or byte string; `None` where there is none."""
+        return self._core.id_of(token.encode() if isinstance(token, str) else token)
 
     @cached_property
     def fingerprint(self) -> str:

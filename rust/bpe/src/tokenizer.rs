@@ -65,6 +65,20 @@ impl Tokenizer {
         piece.map(AsRef::as_ref).ok_or(BpeError::UnknownId { id, size: self.pieces.len() })
     }
 
+    /// The id that stands for exactly these bytes: an added token of this name, else what encoding
+    /// would give (a character, not the byte that falls back for it).
+    #[must_use]
+    pub fn id_of(&self, bytes: &[u8]) -> Option<u32> {
+        let named = self.added.iter().find(|token| token.content.as_bytes() == bytes);
+        if let Some(token) = named {
+            return Some(token.id);
+        }
+        let is_added = |id: u32| self.added.iter().any(|token| token.id == id);
+        let ids = (0..self.pieces.len() as u32).rev();
+        let mut same = ids.filter(|&id| *self.pieces[id as usize] == *bytes && !is_added(id));
+        same.next().filter(|_| !bytes.is_empty())
+    }
+
     /// All pieces by id.
     #[must_use]
     pub fn pieces(&self) -> &[Box<[u8]>] {

@@ -123,6 +123,23 @@ impl BpeTokenizer {
         Ok(PyBytes::new(py, self.inner.piece(token).map_err(bpe_error)?))
     }
 
+    /// The id of a token's exact bytes.
+    fn id_of(&self, token: &[u8]) -> Option<u32> {
+        self.inner.id_of(token)
+    }
+
+    /// Number of ids of a text without special tokens.
+    fn count(&self, py: Python<'_>, text: &str) -> PyResult<usize> {
+        detached(py, || {
+            let mut ids = Vec::with_capacity(text.len() / 3);
+            let work = |cache: &mut _| {
+                self.inner.encode_into(text, &Allowed::none(), cache, &mut ids);
+            };
+            self.caches.lend(work);
+            ids.len()
+        })
+    }
+
     #[pyo3(signature = (text, allowed))]
     fn encode<'py>(
         &self,
