@@ -23,12 +23,20 @@ def main() -> int:
     parser.add_argument("rooms", nargs="*", metavar="room", help=f"{', '.join(ROOMS)}; default all")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each tool")
     parser.add_argument("--threads", type=int, default=1, help="cores that each tool may use")
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="wall",
+        help="seconds that count; cpu is for one thread on a machine that others use too",
+    )
     parser.add_argument("--out", type=Path, help=f"folder for the rows; default {RESULTS.name}/")
     parser.add_argument(
         "--quick", action="store_true", help="one round on little text, kept only with --out"
     )
     options = parser.parse_args()
     unknown = sorted(set(options.rooms) - set(ROOMS))
+    if options.clock == "cpu" and options.threads > 1:
+        parser.error("--clock cpu: adds up the time of all threads, so it needs --threads 1")
     if unknown or options.rounds < 1:
         parser.error(f"unknown room {', '.join(unknown)}" if unknown else "--rounds: at least 1")
     try:
@@ -55,7 +63,9 @@ def _room(
 ) -> int:
     rows, failed, missing = [], {}, {}
     for task in importlib.import_module(f"benches.{room}").tasks(quick=options.quick):
-        outcome = measure(task, rounds, lambda text: progress.print(text, style="dim"))
+        outcome = measure(
+            task, rounds, lambda text: progress.print(text, style="dim"), options.clock
+        )
         rows += outcome.rows
         failed |= {f"{task.name}: {name}": trace for name, trace in outcome.failed.items()}
         missing |= outcome.missing

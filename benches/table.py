@@ -50,7 +50,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     places = {
         f"Measured {row['date'][:10]} at commit {row['commit'][:12]} on {row['cpu']}, "
-        f"{row['threads']} of {row['cores']} cores, Python {row['python']}."
+        f"{row['threads']} of {row['cores']} cores, Python {row['python']}, "
+        f"{'processor' if row['clock'] == 'cpu' else 'wall'} time."
         for row in rows
     }
     return "\n".join([*lines, *sorted(places), f"Versions: {', '.join(versions)}."]) + "\n"

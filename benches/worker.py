@@ -48,7 +48,10 @@ class Job:
 class Round:
     """One timed run."""
 
-    seconds: float
+    wall: float
+    """Seconds that went by."""
+    cpu: float
+    """Seconds of processor time, of all threads together."""
     memory: int | None
     """Bytes by which the process grew at most while it ran; None where /proc can't tell."""
 
@@ -145,12 +148,12 @@ def _run(job: Job) -> tuple[Round, Any]:
     prepared = job.prepare()
     gc.collect()
     before = _memory(reset=True)
-    start = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     result = job.run(prepared)
-    seconds = time.perf_counter() - start
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     after = _memory()
     grown = None if before is None or after is None else max(0, after - before)
-    return Round(seconds, grown), result
+    return Round(wall, cpu, grown), result
 
 
 def _memory(*, reset: bool = False) -> int | None:

@@ -21,6 +21,13 @@ from benches.worker import Job
 def sleeper(seconds, result):
     return Job(run=lambda _: time.sleep(seconds) or result)
 
+def spinner(seconds):
+    def run(_):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+    return Job(run=run)
+
 def prepared():
     calls = []
     def prepare():

@@ -58,13 +58,24 @@ def test_a_row_says_what_was_measured(tool: Any) -> None:
     assert not outcome.missing
     for side in ("ours", "peer"):
         seconds = row[side]["seconds"]
-        assert len(seconds) == 3
-        assert row[side]["speed"] == 3.0 / min(seconds)
+        assert [len(seconds[clock]) for clock in ("wall", "cpu")] == [3, 3]
+        assert row[side]["speed"] == 3.0 / min(seconds["wall"])
+        # It sleeps, which takes no processor.
+        assert min(seconds["cpu"]) < min(seconds["wall"])
     assert row["ratio"] == row["ours"]["speed"] / row["peer"]["speed"]
     assert row["ratio"] > 1
     assert (row["ours"]["gave"], row["peer"]["gave"]) == ("ours", "theirs")
     assert row["n"] == 5
     assert {"cpu", "cores", "threads", "python", "commit", "date", "load"} <= set(row)
+
+
+def test_processor_time_can_be_what_counts(tool: Any) -> None:
+    from benches.harness import measure
+
+    [row] = measure(_task(tool, ("busy", "spinner", (0.05,))), rounds=2, clock="cpu").rows
+    assert row["clock"] == "cpu"
+    assert row["peer"]["speed"] == 3.0 / min(row["peer"]["seconds"]["cpu"])
+    assert min(row["peer"]["seconds"]["cpu"]) >= 0.05
 
 
 def test_a_peer_that_is_missing_or_fails_costs_its_own_row_only(tool: Any) -> None:
@@ -109,7 +120,7 @@ def test_preparing_is_not_timed_and_the_first_result_is_kept(tool: Any) -> None:
     finally:
         worker.close()
     # Preparing sleeps for 0.2 s; running does nothing at all.
-    assert min(one.seconds for one in rounds) < 0.2
+    assert min(one.wall for one in rounds) < 0.2
 
 
 def test_memory_is_that_of_the_run(tool: Any) -> None:

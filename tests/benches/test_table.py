@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def _row(speed: float) -> dict[str, Any]:
-    side = {"seconds": [1.0], "memory_bytes": None}
+    side = {"seconds": {"wall": [1.0], "cpu": [1.0]}, "memory_bytes": None}
     return {
         "room": "filter",
         "task": "work",
         "unit": "MB/s",
+        "clock": "wall",
         "ours": {**side, "name": "internlm-core", "speed": speed, "versions": {"a": "1"}},
         "peer": {**side, "name": "peer", "speed": 2.0, "versions": {"b": "2"}, "recall": 0.5},
         "ratio": speed / 2,
