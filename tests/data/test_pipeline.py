@@ -209,6 +209,26 @@ def test_the_same_text_twice_costs_no_row(tmp_path):
     assert (summary.kept, summary.run["repeated_ids"]) == (3, 2)
 
 
+def test_parts_without_records_are_no_trouble(tmp_path):
+    """A file of nothing, one of blanks and one of bad lines come before the first good record."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    prose = (
+        "The tide comes up the river twice a day and with it come the boats of the town. Some of "
+        "them carry salt, others bring back wool from the hills beyond the bridge."
+    )
+    (folder / "1.jsonl").write_bytes(b"")
+    (folder / "2.jsonl").write_text('{"text": " "}\n')
+    (folder / "3.jsonl").write_text("[]\n{}\n")
+    (folder / "4.jsonl").write_text(json.dumps({"text": prose, "lang": "en"}) + "\n")
+    config = PipelineConfig.model_validate(
+        {"sources": [{"path": "in"}], "filter": {"set": {"gopher.word_count.min": 10}}}
+    )
+    summary = Pipeline(config, tmp_path).run(tmp_path / "out", quiet=True)
+    assert (summary.kept, summary.dropped, summary.rejected) == (1, 1, 2)
+    assert load(tmp_path / "out", "metrics").height == 1
+
+
 # --- the command --------------------------------------------------------------------------------
 
 

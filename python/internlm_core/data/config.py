@@ -81,8 +81,8 @@ class PipelineConfig(Config):
     language: LanguageConfig = LanguageConfig()
     filter: FilterConfig = FilterConfig()
     dedup: DedupStageConfig = DedupStageConfig()
-    shard_bytes: int = Field(256 * 1024 * 1024, ge=1024)
-    """Bytes of text after which an output shard is closed."""
+    shard_bytes: int = Field(128 * 1024 * 1024, ge=1024)
+    """Bytes of text after which an output shard is closed; about twice that is in memory."""
     batch_bytes: int = Field(32 * 1024 * 1024, ge=1024)
     """Bytes of input in memory at once in the stages before dedup, a few times over."""
     batch_rows: int = Field(8_192, ge=1)

@@ -18,6 +18,7 @@ import polars as pl
 
 from internlm_core import __version__
 from internlm_core._files import atomic_path, file_digest, read_json, write_json
+from internlm_core._optional import require
 from internlm_core._progress import Task
 from internlm_core.data.ledger import Counts, IdCheck
 from internlm_core.data.map_stages import MapStages
@@ -58,6 +59,8 @@ class Run:
         self._quiet = quiet
         self._seconds: dict[str, float] = {}
         self._stages = MapStages(config)
+        # The report comes last; that it can't be drawn should be known first.
+        require("jinja2", extra="data")
         self._parts = folder.work / "map"
 
     def finish(self) -> dict[str, Any]:
