@@ -174,8 +174,9 @@ class Run:
             ]
             if not frames:
                 return None
-            with Task("Finding duplicates", quiet=self._quiet) as task:
-                found = find_duplicates(pl.concat(frames), self._config.dedup, self._threads)
+            texts = pl.concat(frames)
+            with Task("Finding duplicates", texts.height, quiet=self._quiet) as task:
+                found = find_duplicates(texts, self._config.dedup, self._threads)
                 task.advance(found.height)
             write_parquet(found, path)
         return pl.read_parquet(path)
