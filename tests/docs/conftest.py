@@ -155,6 +155,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "raw").mkdir()
     for number, text in enumerate(pages):
         (folder / "raw" / f"page-{number:03}.txt").write_text(text, "utf-8")
+    (folder / "sample.txt").write_text(pages[0], "utf-8")
     (folder / "kept").mkdir()
     frame.write_parquet(folder / "kept" / "part-00000.parquet")
     tok = ic.tokenizer.train(frame["text"], vocab_size=16_384, quiet=True)

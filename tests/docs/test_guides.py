@@ -19,6 +19,7 @@ WITH_CODE = [
 ]
 # What a page makes itself, so that its folder must not hold it yet.
 MADE = {
+    "tokenizer.md": ("tokenizer.json", "shards"),
     "README.md": ("tokenizer.json", "shards", "run"),
     "training.md": ("tokenizer.json", "shards", "run", "sft-shard", "sft"),
 }
