@@ -134,7 +134,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None, mask: Ten
     if cu_seqlens is not None:
         if q.shape[0] != 1 or q.shape[1] != k.shape[1] or mask is not None:
             raise KernelError(f"cu_seqlens needs one row, T = S and no mask, got {shapes}")
-        if not cu_seqlens.is_cuda:
+        if cu_seqlens.device != q.device:
+            raise KernelError(f"cu_seqlens is on {cu_seqlens.device}, q on {q.device}")
+        if not cu_seqlens.is_cuda:  # a look at the values would make a CUDA device wait
             check_cu_seqlens(cu_seqlens, q.shape[1])
     if mask is not None and (mask.dtype != torch.bool or mask.dim() != 3):
         raise KernelError(f"mask must be bool [B, T, S], got {mask.dtype} {tuple(mask.shape)}")

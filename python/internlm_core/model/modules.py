@@ -289,6 +289,7 @@ class InternLM2(nn.Module):
         place = seen = longest = None
         if cu_seqlens is not None:
             bounds = check_cu_seqlens(cu_seqlens, tokens)
+            cu_seqlens = cu_seqlens.to(device)
             sizes = torch.tensor(bounds, device=device).diff()
             longest = int(sizes.max())
             lengths = sizes.repeat_interleave(sizes)[None]
