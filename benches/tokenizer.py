@@ -9,6 +9,7 @@ one is trained on the spot and read by both sides.
 from __future__ import annotations
 
 import base64
+import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,13 +112,25 @@ def _ours(file: str, warm: Sequence[str], texts: Sequence[str]) -> Job:
     import polars as pl
     from internlm_core.tokenizer import Tokenizer
 
+    # The reference finds added tokens in any text; ours only where a call allows it.
+    allowed = _added_tokens(Path(file))
+    before, column = pl.Series(warm), pl.Series(texts)
+
     def prepare() -> Any:
         tokenizer = Tokenizer.from_file(file, parity=file.endswith(".json"))
-        tokenizer.encode_batch(before)
+        tokenizer.encode_batch(before, allowed_special=allowed)
         return tokenizer
 
-    before, column = pl.Series(warm), pl.Series(texts)
-    return Job(run=lambda tokenizer: tokenizer.encode_batch(column), prepare=prepare)
+    return Job(
+        run=lambda tokenizer: tokenizer.encode_batch(column, allowed_special=allowed),
+        prepare=prepare,
+    )
+
+
+def _added_tokens(file: Path) -> list[str]:
+    if file.suffix != ".json":
+        return []
+    return [token["content"] for token in json.loads(file.read_text("utf-8"))["added_tokens"]]
 
 
 def _hugging_face(file: str, warm: Sequence[str], texts: Sequence[str]) -> Job:
@@ -192,8 +205,6 @@ def _same_merges(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _merges(text: str) -> list[tuple[str, str]]:
-    import json
-
     return [tuple(pair) for pair in json.loads(text)["model"]["merges"]]
 
 
