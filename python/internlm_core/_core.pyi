@@ -84,18 +84,24 @@ def detect_languages(
 # --- dedup --------------------------------------------------------------------------------------
 
 def find_duplicates(
-    texts: _ArrowStrings, rank: npt.NDArray[np.uint32], options: dict[str, Any], threads: int = 0
+    texts: _ArrowStrings,
+    code: npt.NDArray[np.bool_] | None,
+    rank: npt.NDArray[np.uint32],
+    options: dict[str, Any],
+    threads: int = 0,
 ) -> tuple[
     npt.NDArray[np.bool_],
     npt.NDArray[np.uint32],
-    npt.NDArray[np.uint32],
     npt.NDArray[np.float64],
-    int,
+    tuple[int, int, int, int],
 ]:
-    """keep, duplicate_of, cluster, jaccard by row; number of pairs compared."""
+    """keep, duplicate_of, jaccard by row; copies, candidates, comparisons, cut short."""
 
 def minhash_signatures(
-    texts: _ArrowStrings, options: dict[str, Any], threads: int = 0
+    texts: _ArrowStrings,
+    code: npt.NDArray[np.bool_] | None,
+    options: dict[str, Any],
+    threads: int = 0,
 ) -> npt.NDArray[np.uint32]: ...
 def candidate_probability(similarity: float, bands: int, rows: int) -> float: ...
 

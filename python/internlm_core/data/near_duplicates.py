@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, model_validator
 
 from internlm_core import _core
 from internlm_core._config import Config, load_config
-from internlm_core.errors import DataError
+from internlm_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
-__all__ = ["DedupConfig", "dedup", "find_duplicates", "s_curve", "signatures"]
+__all__ = [
+    "DedupConfig",
+    "candidate_probability",
+    "dedup",
+    "find_duplicates",
+    "s_curve",
+    "signatures",
+]
 
 
 class DedupConfig(Config):
@@ -23,7 +33,7 @@ class DedupConfig(Config):
 
     threshold: float = Field(0.7, gt=0, le=1)
     """Smallest Jaccard similarity of shingle sets at which two documents are duplicates."""
-    ngram: int = Field(5, ge=1)
+    ngram: int = Field(5, ge=1, le=256)
     """Units a shingle: words, or characters where a script does not write words apart."""
     permutations: int = Field(128, ge=1)
     """Hash functions, slots of a signature."""
@@ -35,48 +45,67 @@ class DedupConfig(Config):
     """Confirm by the shingle sets themselves, or by the share of equal slots."""
     clusters: Literal["greedy", "components"] = "greedy"
     """`greedy`: each removed document is similar to a kept one. `components`: to a chain of them."""
-    unit: Literal["text", "code"] = "text"
-    """`code`: identifiers, numbers and operators; layout does not count."""
+    unit: Literal["auto", "text", "code"] = "auto"
+    """`code`: identifiers, numbers and punctuation, layout does not count. `auto`: code where the
+    column `source` says "code", else text."""
     fold: bool = True
-    """Whether upper and lower case are the same."""
-    seed: int = Field(1, ge=0)
+    """Case, width and composition of letters, punctuation and spacing do not count. Without it
+    every byte of prose does, and of code all but the layout."""
+    seed: int = Field(1, ge=0, lt=2**64)
     """Fixes the hash functions."""
-    max_candidates: int = Field(1000, ge=1)
-    """Most documents that one document is compared with."""
+    max_candidates: int = Field(256, ge=1)
+    """Most documents that one document is compared with: those that share most bands with it."""
 
-    @field_validator("rows")
-    @classmethod
-    def _slots(cls, rows: int, info: ValidationInfo) -> int:
-        bands, permutations = info.data.get("bands", 1), info.data.get("permutations", rows)
-        if bands * rows > permutations:
+    @model_validator(mode="after")
+    def _enough_slots(self) -> DedupConfig:
+        if self.bands * self.rows > self.permutations:
             raise ValueError(
-                f"bands × rows = {bands} × {rows} needs {bands * rows} permutations, "
-                f"there are {permutations}"
+                f"bands × rows = {self.bands} × {self.rows} needs {self.bands * self.rows} "
+                f"permutations, there are {self.permutations}"
             )
-        return rows
+        return self
+
+    @property
+    def unused_slots(self) -> int:
+        """Slots of a signature that are in no band."""
+        return self.permutations - self.bands * self.rows
 
     def options(self) -> dict[str, Any]:
         """As the core takes them."""
-        names = (
-            "ngram",
-            "permutations",
-            "bands",
-            "rows",
-            "threshold",
-            "seed",
-            "fold",
-            "max_candidates",
-        )
         return {
-            **{name: getattr(self, name) for name in names},
-            "code": self.unit == "code",
+            **self.model_dump(include=_CORE_OPTIONS),
             "exact": self.verify == "exact",
             "greedy": self.clusters == "greedy",
         }
 
 
+_CORE_OPTIONS = {
+    "ngram",
+    "permutations",
+    "bands",
+    "rows",
+    "threshold",
+    "seed",
+    "fold",
+    "max_candidates",
+}
+
+
 def dedup(
-    data: pl.Series | pl.DataFrame | pl.LazyFrame, *, threads: int = 0, **settings: Any
+    data: pl.Series | pl.DataFrame | pl.LazyFrame | Sequence[str] | Any,
+    threshold: float = 0.7,
+    *,
+    ngram: int = 5,
+    permutations: int = 128,
+    bands: int = 25,
+    rows: int = 5,
+    verify: Literal["exact", "signature"] = "exact",
+    clusters: Literal["greedy", "components"] = "greedy",
+    unit: Literal["auto", "text", "code"] = "auto",
+    fold: bool = True,
+    seed: int = 1,
+    max_candidates: int = 256,
+    threads: int = 0,
 ) -> pl.DataFrame:
     """Find near-duplicates and say which to keep.
 
@@ -85,57 +114,122 @@ def dedup(
     threads. Documents without letters or digits match nothing.
 
     Args:
-        data: Texts, or a frame with `text` and optionally `id`, `snapshot` (the last in string
-            order is the newest) and `score`. A row's place is its identity: repeated ids cost no
-            row.
+        data: Texts, or a frame with `text` and optionally `id`, `snapshot` (the last in sorting
+            order is the newest), `score` and `source`: of polars, or anything that exports Arrow
+            (pyarrow, pandas, DuckDB). A row's place is its identity: repeated ids are reported by
+            a warning and cost no row.
+        threshold: See `DedupConfig`, as for all settings down to `max_candidates`.
+        ngram: Units a shingle.
+        permutations: Slots of a signature.
+        bands: Bands of slots.
+        rows: Slots a band.
+        verify: `exact` or `signature`.
+        clusters: `greedy` or `components`.
+        unit: `auto`, `text` or `code`.
+        fold: Whether case, width, composition, punctuation and spacing do not count.
+        seed: Fixes the hash functions.
+        max_candidates: Most comparisons a document.
         threads: 0 means all cores.
-        **settings: Fields of `DedupConfig`.
 
     Returns:
         One row a document, in input order: `id` (the row number where the input has none),
-        `cluster` (id of its first member), `keep`, `jaccard` (similarity to `duplicate_of`, null
-        where it is kept) and `duplicate_of` (id of the kept document, null where it is kept).
+        `cluster` (id of the document that is kept of it), `keep`, `jaccard` (similarity to
+        `duplicate_of`) and `duplicate_of` (id of the kept document); the last two are null where
+        the document is kept.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
-        DataError: The frame has no column `text`.
+        DataError: There is no column `text`, or it holds no strings.
     """
-    return find_duplicates(data, load_config(DedupConfig, settings), threads)
+    settings = {name: value for name, value in locals().items() if name not in ("data", "threads")}
+    config = load_config(DedupConfig, settings)
+    frame = _frame(data)
+    repeated = frame.height - frame["id"].n_unique()
+    if repeated:
+        first = frame["id"].filter(frame["id"].is_duplicated())[0]
+        warnings.warn(
+            f"{repeated} rows repeat the id of another one ({first!r} is the first such id); "
+            "rows are told apart by their place",
+            stacklevel=2,
+        )
+    if config.unused_slots >= config.rows:
+        warnings.warn(
+            f"bands × rows = {bands} × {rows} leaves {config.unused_slots} of {permutations} slots "
+            f"unused; bands={permutations // rows} would use them",
+            stacklevel=2,
+        )
+    return _find(frame, config, threads)
 
 
 def find_duplicates(
     data: pl.Series | pl.DataFrame | pl.LazyFrame, config: DedupConfig, threads: int = 0
 ) -> pl.DataFrame:
-    """As `dedup`, with a typed configuration."""
-    frame = _frame(data)
+    """As `dedup`, with a typed configuration and without warnings."""
+    return _find(_frame(data), config, threads)
+
+
+def _find(frame: pl.DataFrame, config: DedupConfig, threads: int) -> pl.DataFrame:
     ids = frame["id"]
-    keep, duplicate_of, cluster, jaccard, _ = _core.find_duplicates(
-        frame["text"], _keep_order(frame), config.options(), threads
+    keep, duplicate_of, jaccard, _ = _core.find_duplicates(
+        frame["text"], _code(frame, config.unit), _keep_order(frame), config.options(), threads
     )
-    removed = ~keep
+    kept = pl.Series(keep)
     return pl.DataFrame(
         {
             "id": ids,
-            "cluster": ids.gather(cluster),
-            "keep": keep,
-            "jaccard": pl.Series(jaccard).set(pl.Series(keep), None),
-            "duplicate_of": ids.gather(duplicate_of).zip_with(
-                pl.Series(removed), pl.Series([None], dtype=ids.dtype).new_from_index(0, len(ids))
-            ),
+            "cluster": ids.gather(duplicate_of),
+            "keep": kept,
+            "jaccard": pl.Series(jaccard).set(kept, None),
+            "duplicate_of": ids.gather(pl.Series(duplicate_of).set(kept, None)),
         }
     )
 
 
-def _frame(data: pl.Series | pl.DataFrame | pl.LazyFrame) -> pl.DataFrame:
-    if isinstance(data, pl.Series):
-        frame = pl.DataFrame({"text": data})
-    else:
-        frame = data.collect() if isinstance(data, pl.LazyFrame) else data
-    if "text" not in frame.columns:
-        raise DataError(f"no column 'text'; the frame has {', '.join(frame.columns)}")
-    if "id" not in frame.columns:
-        frame = frame.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
-    return frame
+def _frame(data: Any) -> pl.DataFrame:
+    """Columns `text` and `id`, and those of the others that there are."""
+    if isinstance(data, pl.LazyFrame):
+        names = data.collect_schema().names()
+        data = data.select(name for name in names if name in _COLUMNS).collect()
+    elif not isinstance(data, pl.DataFrame):
+        try:
+            series = data if isinstance(data, pl.Series) else pl.Series(data)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"expected texts or a table, got {type(data).__name__}: {error}"
+            ) from None
+        if not len(series):
+            series = series.cast(pl.String)
+        # A table that is none of polars' comes as one column of structs.
+        tabular = isinstance(series.dtype, pl.Struct)
+        data = series.struct.unnest() if tabular else pl.DataFrame({"text": series})
+    if "text" not in data.columns:
+        raise DataError(f"no column 'text'; the frame has {', '.join(data.columns) or 'no columns'}")
+    if isinstance(data["text"].dtype, (pl.Categorical, pl.Enum)) or data["text"].dtype in (
+        pl.Binary,
+        pl.Null,
+    ):
+        try:
+            data = data.with_columns(pl.col("text").cast(pl.String))
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"column 'text' holds bytes that are no UTF-8: {error}") from None
+    if data["text"].dtype != pl.String:
+        raise DataError(f"column 'text' must hold strings, it holds {data['text'].dtype}")
+    if "id" not in data.columns:
+        data = data.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
+    return data.select(name for name in _COLUMNS if name in data.columns)
+
+
+_COLUMNS = ("id", "text", "source", "snapshot", "score")
+
+
+def _code(frame: pl.DataFrame, unit: str) -> npt.NDArray[np.bool_] | None:
+    """Which rows are code; none at all if none is."""
+    if unit == "code":
+        return np.ones(frame.height, np.bool_)
+    if unit == "text" or "source" not in frame.columns:
+        return None
+    code = frame.select((pl.col("source") == "code").fill_null(value=False)).to_series()
+    return code.to_numpy().copy() if code.any() else None
 
 
 def _keep_order(frame: pl.DataFrame) -> npt.NDArray[np.uint32]:
@@ -144,45 +238,67 @@ def _keep_order(frame: pl.DataFrame) -> npt.NDArray[np.uint32]:
     if "snapshot" in frame.columns:
         keys.append((pl.col("snapshot"), True))
     if "score" in frame.columns:
-        keys.append((pl.col("score"), True))
+        # A score that is no number is as good as none.
+        score = pl.col("score")
+        floats = frame["score"].dtype.is_float()
+        keys.append((score.fill_nan(None) if floats else score, True))
     keys.append((pl.col("text").str.len_bytes(), True))
     keys.append((pl.col("id"), False))
-    # Rows alike so far are told apart by their text, and equal texts may stand for each other.
-    keys.append((pl.col("text"), False))
-    expressions, descending = zip(*keys, strict=True)
+    expressions, descending = map(list, zip(*keys, strict=True))
+    if frame.select(pl.struct(expressions).is_duplicated().any()).item():
+        # Rows alike so far are told apart by their text; equal texts may stand for each other.
+        expressions.append(pl.col("text"))
+        descending.append(False)
     order = frame.select(
-        pl.arg_sort_by(
-            expressions, descending=list(descending), nulls_last=True, maintain_order=True
-        )
+        pl.arg_sort_by(expressions, descending=descending, nulls_last=True, maintain_order=True)
     ).to_series()
     rank = np.empty(frame.height, np.uint32)
     rank[order.to_numpy()] = np.arange(frame.height, dtype=np.uint32)
     return rank
 
 
-def signatures(texts: pl.Series, *, threads: int = 0, **settings: Any) -> npt.NDArray[np.uint32]:
+def signatures(
+    texts: pl.Series | Sequence[str] | Any, *, threads: int = 0, **settings: Any
+) -> npt.NDArray[np.uint32]:
     """MinHash signatures, uint32 `[len(texts), permutations]`; the same on every machine.
 
+    A text without letters or digits has the largest number in every slot.
+
     Args:
-        texts: Strings.
+        texts: Strings, or a frame as for `dedup`.
         threads: 0 means all cores.
         **settings: Fields of `DedupConfig`.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
+        DataError: These are no strings.
     """
-    config = load_config(DedupConfig, settings)
-    return _core.minhash_signatures(texts, config.options(), threads)
+    config, frame = load_config(DedupConfig, settings), _frame(texts)
+    code = _code(frame, config.unit)
+    return _core.minhash_signatures(frame["text"], code, config.options(), threads)
 
 
-def s_curve(bands: int = 25, rows: int = 5) -> pl.DataFrame:
-    """How likely a pair of each similarity is compared: 1 − (1 − sʳ)ᵇ.
+def candidate_probability(similarity: float, bands: int = 25, rows: int = 5) -> float:
+    """How likely a pair of this similarity is compared: 1 − (1 − sʳ)ᵇ.
 
     Source: Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, §3.4.2.
 
+    Raises:
+        ConfigError: The similarity is not from 0 to 1, or a count is below 1.
+    """
+    if not 0 <= similarity <= 1:
+        raise ConfigError(f"similarity must be from 0 to 1, got {similarity}")
+    if bands < 1 or rows < 1:
+        raise ConfigError(f"bands and rows must be at least 1, got {bands} and {rows}")
+    return _core.candidate_probability(similarity, bands, rows)
+
+
+def s_curve(bands: int = 25, rows: int = 5) -> pl.DataFrame:
+    """`candidate_probability` by hundredths.
+
     Returns:
-        `similarity` from 0 to 1 by hundredths, `probability`.
+        `similarity` from 0 to 1, `probability`.
     """
     similarity = [step / 100 for step in range(101)]
-    probability = [_core.candidate_probability(s, bands, rows) for s in similarity]
+    probability = [candidate_probability(s, bands, rows) for s in similarity]
     return pl.DataFrame({"similarity": similarity, "probability": probability})

@@ -3,18 +3,30 @@
 //! The promise: every removed document has a kept one whose shingle set it shares at a Jaccard
 //! similarity of at least the threshold, and the outcome depends on the documents and their keep
 //! order alone, never on threads or on the order of rows.
+//!
+//! The way of a text: `units` (by `masks` and `classes`) → `shingles` → `minhash` → `bands`; of a
+//! corpus: `corpus` (signed) → `groups` (by equal band keys) → `candidates`, `compare`, `decide`.
 
 mod bands;
-mod clusters;
+mod candidates;
+mod classes;
+mod compare;
+mod corpus;
+mod decide;
+mod deduplicate;
+mod groups;
+mod hash;
 mod jaccard;
+mod masks;
 mod minhash;
 mod settings;
 mod shingles;
 mod units;
 
 pub use bands::candidate_probability;
-pub use clusters::{Outcome, deduplicate};
+pub use corpus::{Corpus, signatures};
+pub use deduplicate::{Effort, Outcome, deduplicate};
 pub use jaccard::{estimate, jaccard};
-pub use minhash::MinHasher;
-pub use settings::{Clusters, DedupError, Settings, Unit, Verify};
+pub use minhash::{EMPTY, Identity, MinHasher};
+pub use settings::{Clusters, DedupError, MAX_NGRAM, Settings, Verify};
 pub use shingles::Shingler;

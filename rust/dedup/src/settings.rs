@@ -1,14 +1,5 @@
 //! What a deduplication is asked to do.
 
-/// What a shingle is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Words where a script writes words apart, single characters where it does not.
-    Text,
-    /// Identifiers, numbers and operators; layout does not count.
-    Code,
-}
-
 /// How a candidate pair is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
@@ -30,7 +21,7 @@ pub enum Clusters {
 /// Settings of a deduplication.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Units in a shingle.
+    /// Units in a shingle, at most `MAX_NGRAM`.
     pub ngram: usize,
     /// Slots of a signature.
     pub permutations: usize,
@@ -42,17 +33,18 @@ pub struct Settings {
     pub threshold: f64,
     /// Fixes the hash functions.
     pub seed: u64,
-    /// What a shingle is made of.
-    pub unit: Unit,
-    /// Whether upper and lower case are the same.
+    /// Whether case, width, composition, punctuation and spacing are the same (see `units`).
     pub fold: bool,
     /// How candidates are confirmed.
     pub verify: Verify,
     /// What happens to chains.
     pub clusters: Clusters,
-    /// Most documents that one document is compared with.
+    /// Most documents that one document is compared with, those that share most bands with it.
     pub max_candidates: usize,
 }
+
+/// Most units in a shingle.
+pub const MAX_NGRAM: usize = 256;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -63,11 +55,10 @@ impl Default for Settings {
             rows: 5,
             threshold: 0.7,
             seed: 1,
-            unit: Unit::Text,
             fold: true,
             verify: Verify::Exact,
             clusters: Clusters::Greedy,
-            max_candidates: 1000,
+            max_candidates: 256,
         }
     }
 }
@@ -78,8 +69,11 @@ pub enum DedupError {
     /// A count that must be at least one.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// A shingle of too many units.
+    #[error("ngram must be at most {MAX_NGRAM}, got {0}")]
+    Ngram(usize),
     /// More slots are asked for than there are.
-    #[error("bands × rows = {bands} × {rows} needs {} permutations, there are {permutations}", .bands * .rows)]
+    #[error("bands × rows = {bands} × {rows} needs {} permutations, there are {permutations}", .bands.saturating_mul(*.rows))]
     TooManySlots {
         /// Bands.
         bands: usize,
@@ -91,14 +85,19 @@ pub enum DedupError {
     /// The threshold is no similarity.
     #[error("threshold must be above 0 and at most 1, got {0}")]
     Threshold(f64),
-    /// One rank a document is needed.
-    #[error("{documents} documents but {ranks} ranks")]
-    Ranks {
+    /// One value a document is needed.
+    #[error("{documents} documents but {values} values of {name}")]
+    Lengths {
+        /// Which values.
+        name: &'static str,
         /// Documents.
         documents: usize,
-        /// Ranks.
-        ranks: usize,
+        /// Values.
+        values: usize,
     },
+    /// Rows are numbered by 32 bits.
+    #[error("{0} documents, at most 4294967295 can be compared at once")]
+    TooManyDocuments(usize),
 }
 
 impl Settings {
@@ -118,6 +117,9 @@ impl Settings {
             if value == 0 {
                 return Err(DedupError::Zero(name));
             }
+        }
+        if self.ngram > MAX_NGRAM {
+            return Err(DedupError::Ngram(self.ngram));
         }
         let Self { bands, rows, permutations, .. } = *self;
         if bands.saturating_mul(rows) > permutations {

@@ -1,77 +1,175 @@
-//! Units to shingles: every run of n units as one 64-bit hash.
-//!
-//! Hash of units u₁…uₙ: `mix(((u₁·K + u₂)·K + …)·K + uₙ)` modulo 2⁶⁴ with the constant K below and
-//! the finaliser of MurmurHash3 (Appleby, public domain) as `mix`.
+//! Units to shingles: every run of n units as one 64-bit hash (see `hash`).
 
 use std::borrow::Cow;
 
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::Settings;
-use crate::units::units;
+use crate::hash::{K, Keys};
+use crate::units::{Cursor, Cutter, Progress};
 
-const K: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What takes shingles, batch by batch.
+pub(crate) trait Sink {
+    /// Shingles of the text, in order, with repetitions.
+    fn batch(&mut self, shingles: &[u64]);
+    /// Forget all batches: the text starts again.
+    fn restart(&mut self);
+}
 
-#[inline]
-pub(crate) const fn mix(mut value: u64) -> u64 {
-    value ^= value >> 33;
-    value = value.wrapping_mul(0xff51_afd7_ed55_8ccd);
-    value ^= value >> 33;
-    value = value.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    value ^ value >> 33
+impl Sink for Vec<u64> {
+    fn batch(&mut self, shingles: &[u64]) {
+        self.extend_from_slice(shingles);
+    }
+
+    fn restart(&mut self) {
+        self.clear();
+    }
 }
 
 /// Cuts texts into shingles; keeps its buffers between texts.
 #[derive(Debug, Clone)]
 pub struct Shingler {
-    settings: Settings,
+    ngram: usize,
+    keys: Keys,
+    cutter: Cutter,
     units: Vec<u64>,
+    shingles: Vec<u64>,
+    /// K to the power of n − 1.
+    power: u64,
 }
 
 impl Shingler {
     /// For these settings.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        Self { settings: settings.clone(), units: Vec::new() }
+        let keys = Keys::new(&mut settings.seed.clone());
+        Self {
+            ngram: settings.ngram,
+            keys,
+            cutter: Cutter::new(keys, settings.fold),
+            units: Vec::new(),
+            shingles: Vec::new(),
+            power: (1..settings.ngram).fold(1, |power, _| power.wrapping_mul(K)),
+        }
     }
 
-    /// Fills `shingles` with the hashes of the text's shingles, in order, with repetitions.
+    /// Hands the shingles of a text to `sink` in batches of bounded size.
     ///
-    /// A text of fewer than n units is one shingle; one without units has none. Composed and
-    /// decomposed characters are the same.
-    pub fn shingles(&mut self, text: &str, shingles: &mut Vec<u64>) {
-        let Settings { ngram, unit, fold, seed, .. } = self.settings;
+    /// A text of fewer than n units is one shingle; one without units has none.
+    pub(crate) fn feed(&mut self, text: &str, code: bool, sink: &mut impl Sink) {
+        let (mut text, mut cursor) = (Cow::Borrowed(text), Cursor::default());
+        let mut any = false;
         self.units.clear();
-        shingles.clear();
-        units(&composed(text), unit, fold, seed, &mut self.units);
-        if self.units.is_empty() {
-            return;
+        loop {
+            let progress = self.cutter.cut(&text, code, &mut cursor, &mut self.units);
+            match progress {
+                Progress::Decomposed => {
+                    if is_nfc_quick(text.chars()) != IsNormalized::Yes {
+                        text = Cow::Owned(text.nfc().collect());
+                        (cursor, any) = (Cursor::default(), false);
+                        self.units.clear();
+                        sink.restart();
+                    }
+                    cursor.composed = true;
+                }
+                Progress::More => any |= self.pass_on(sink),
+                Progress::End => {
+                    if !self.pass_on(sink) && !any && !self.units.is_empty() {
+                        sink.batch(&[self.keys.shingle(polynomial(&self.units))]);
+                    }
+                    return;
+                }
+            }
         }
-        let join = |run: &[u64]| {
-            mix(run.iter().fold(run.len() as u64, |sum, &u| sum.wrapping_mul(K).wrapping_add(u)))
-        };
-        if self.units.len() < ngram {
-            shingles.push(join(&self.units));
-        } else {
-            shingles.extend(self.units.windows(ngram).map(join));
+    }
+
+    /// Turns the units at hand into shingles, but for the n − 1 that the next one needs.
+    fn pass_on(&mut self, sink: &mut impl Sink) -> bool {
+        let before = self.ngram - 1;
+        if self.units.len() <= before {
+            return false;
         }
+        self.shingles.clear();
+        let mut sum = polynomial(&self.units[..before]);
+        self.shingles.extend(self.units.iter().zip(&self.units[before..]).map(
+            |(&first, &last)| {
+                let whole = sum.wrapping_mul(K).wrapping_add(last);
+                sum = whole.wrapping_sub(first.wrapping_mul(self.power));
+                self.keys.shingle(whole)
+            },
+        ));
+        sink.batch(&self.shingles);
+        self.units.drain(..self.units.len() - before);
+        true
+    }
+
+    /// The shingles of a text, in order, with repetitions.
+    #[must_use]
+    pub fn shingles(&mut self, text: &str, code: bool) -> Vec<u64> {
+        let mut all = Vec::new();
+        self.feed(text, code, &mut all);
+        all
     }
 
     /// The set of a text's shingles, sorted.
     #[must_use]
-    pub fn set(&mut self, text: &str) -> Vec<u64> {
-        let mut shingles = Vec::new();
-        self.shingles(text, &mut shingles);
-        shingles.sort_unstable();
-        shingles.dedup();
-        shingles
+    pub fn set(&mut self, text: &str, code: bool) -> Vec<u64> {
+        let mut set = self.shingles(text, code);
+        set.sort_unstable();
+        set.dedup();
+        set
     }
 }
 
-fn composed(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(text.nfc().collect())
+fn polynomial(units: &[u64]) -> u64 {
+    units.iter().fold(0, |sum, &unit| sum.wrapping_mul(K).wrapping_add(unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::ENOUGH;
+
+    fn shingler(ngram: usize) -> Shingler {
+        Shingler::new(&Settings { ngram, ..Settings::default() })
+    }
+
+    #[test]
+    fn every_run_of_n_units_over_batches() {
+        let words: Vec<String> = (0..3 * ENOUGH + 7).map(|i| format!("w{}", i * i % 997)).collect();
+        for ngram in [1, 2, 5, 13] {
+            let mut shingler = shingler(ngram);
+            let got = shingler.shingles(&words.join(" "), false);
+            let want: Vec<u64> = words
+                .windows(ngram)
+                .map(|run| shingler.shingles(&run.join("\n"), false)[0])
+                .collect();
+            assert_eq!(got, want, "{ngram}");
+        }
+    }
+
+    #[test]
+    fn short_texts_are_one_shingle() {
+        let mut shingler = shingler(5);
+        assert!(shingler.shingles("", false).is_empty());
+        assert!(shingler.shingles(" ... ", false).is_empty());
+        let one = shingler.shingles("red kite", false);
+        assert_eq!(one.len(), 1);
+        assert_eq!(one, shingler.shingles("Red kite!", false));
+        assert_ne!(one, shingler.shingles("blue heron", false));
+        assert_ne!(one, shingler.shingles("kite red", false));
+    }
+
+    #[test]
+    fn composed_or_not_is_the_same_wherever_it_begins() {
+        let mut shingler = shingler(5);
+        for before in [0, 3, 2 * ENOUGH] {
+            let text = "tide ".repeat(before) + "Zoë drank tea at Noël with か\u{3099} and 가";
+            let apart: String = text.nfd().collect();
+            assert_ne!(text, apart);
+            assert_eq!(shingler.shingles(&text, false), shingler.shingles(&apart, false));
+        }
+        let mut exact = Shingler::new(&Settings { fold: false, ..Settings::default() });
+        assert_ne!(exact.shingles("Zoë", false), exact.shingles("Zoe\u{308}", false));
     }
 }

@@ -1,9 +1,8 @@
 //! Bindings of the `internlm-dedup` crate.
 
-use internlm_dedup::{Clusters, MinHasher, Settings, Unit, Verify, deduplicate};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyReadonlyArray1};
+use internlm_dedup::{Clusters, Corpus, Settings, Verify, deduplicate, signatures};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
-use rayon::prelude::*;
 
 use crate::arrow::StrColumn;
 use crate::error::{ConfigError, in_pool};
@@ -18,7 +17,6 @@ struct Options {
     rows: usize,
     threshold: f64,
     seed: u64,
-    code: bool,
     fold: bool,
     exact: bool,
     greedy: bool,
@@ -36,7 +34,6 @@ impl From<Options> for Settings {
             threshold,
             seed,
             fold,
-            unit: if options.code { Unit::Code } else { Unit::Text },
             verify: if options.exact { Verify::Exact } else { Verify::Signature },
             clusters: if options.greedy { Clusters::Greedy } else { Clusters::Components },
             max_candidates: options.max_candidates,
@@ -44,62 +41,52 @@ impl From<Options> for Settings {
     }
 }
 
-/// keep, duplicate_of, cluster, jaccard by row; number of pairs compared.
+/// keep, duplicate_of, jaccard by row; copies, candidates, comparisons, cut short.
 type Found<'py> = (
     Bound<'py, PyArray1<bool>>,
     Bound<'py, PyArray1<u32>>,
-    Bound<'py, PyArray1<u32>>,
     Bound<'py, PyArray1<f64>>,
-    u64,
+    (u64, u64, u64, u64),
 );
 
 #[pyfunction]
-#[pyo3(signature = (texts, rank, options, threads=0))]
+#[pyo3(signature = (texts, code, rank, options, threads=0))]
 fn find_duplicates<'py>(
     py: Python<'py>,
     texts: StrColumn,
+    code: Option<PyReadonlyArray1<'py, bool>>,
     rank: PyReadonlyArray1<'py, u32>,
     options: Options,
     threads: usize,
 ) -> PyResult<Found<'py>> {
-    let (rows, rank, settings) = (texts.rows(), rank.as_slice()?, Settings::from(options));
-    let outcome = in_pool(py, threads, || deduplicate(&rows, rank, &settings))?
+    let (rows, settings) = (texts.rows(), Settings::from(options));
+    let code = code.as_ref().map_or(Ok(&[] as &[bool]), |code| code.as_slice())?;
+    let corpus = Corpus { texts: &rows, code, rank: rank.as_slice()? };
+    let outcome = in_pool(py, threads, || deduplicate(&corpus, &settings))?
         .map_err(|error| ConfigError::new_err(error.to_string()))?;
+    let effort = outcome.effort;
     Ok((
         outcome.keep.into_pyarray(py),
         outcome.duplicate_of.into_pyarray(py),
-        outcome.cluster.into_pyarray(py),
         outcome.jaccard.into_pyarray(py),
-        outcome.comparisons,
+        (effort.copies, effort.candidates, effort.comparisons, effort.cut_short),
     ))
 }
 
 #[pyfunction]
-#[pyo3(signature = (texts, options, threads=0))]
+#[pyo3(signature = (texts, code, options, threads=0))]
 fn minhash_signatures<'py>(
     py: Python<'py>,
     texts: StrColumn,
+    code: Option<PyReadonlyArray1<'py, bool>>,
     options: Options,
     threads: usize,
 ) -> PyResult<Bound<'py, PyArray2<u32>>> {
     let (rows, settings) = (texts.rows(), Settings::from(options));
-    settings.check().map_err(|error| ConfigError::new_err(error.to_string()))?;
-    let signatures: Vec<Vec<u32>> = in_pool(py, threads, || {
-        rows.par_iter()
-            .map_init(
-                || MinHasher::new(&settings),
-                |hasher, text| {
-                    let mut signature = Vec::with_capacity(settings.permutations);
-                    hasher.sign(text.unwrap_or(""), &mut signature);
-                    signature
-                },
-            )
-            .collect()
-    })?;
-    if signatures.is_empty() {
-        return Ok(PyArray2::zeros(py, [0, settings.permutations], false));
-    }
-    Ok(PyArray2::from_vec2(py, &signatures)?)
+    let code = code.as_ref().map_or(Ok(&[] as &[bool]), |code| code.as_slice())?;
+    let slots = in_pool(py, threads, || signatures(&rows, code, &settings))?
+        .map_err(|error| ConfigError::new_err(error.to_string()))?;
+    slots.into_pyarray(py).reshape([rows.len(), settings.permutations])
 }
 
 #[pyfunction]

@@ -1,0 +1,121 @@
+//! Documents, and what is known of them once they are signed.
+
+use rayon::prelude::*;
+
+use crate::{DedupError, Identity, MinHasher, Settings, Verify};
+
+/// Documents to compare.
+#[derive(Debug, Clone, Copy)]
+pub struct Corpus<'a> {
+    /// Texts; missing ones are as empty ones.
+    pub texts: &'a [Option<&'a str>],
+    /// Whether each is code; no values at all if none is.
+    pub code: &'a [bool],
+    /// Place of each in keep order: of duplicates the one with the smaller rank stays. A
+    /// permutation, or else row numbers decide between equal ranks.
+    pub rank: &'a [u32],
+}
+
+impl Corpus<'_> {
+    /// Checks that there is one value of each kind a document.
+    pub(crate) fn check(&self) -> Result<(), DedupError> {
+        let documents = self.texts.len();
+        if u32::try_from(documents).is_err() {
+            return Err(DedupError::TooManyDocuments(documents));
+        }
+        let wrong = |name, values| Err(DedupError::Lengths { name, documents, values });
+        match (self.rank.len(), self.code.len()) {
+            (ranks, _) if ranks != documents => wrong("rank", ranks),
+            (_, codes) if codes != 0 && codes != documents => wrong("code", codes),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn text(&self, row: u32) -> &str {
+        self.texts[row as usize].unwrap_or("")
+    }
+
+    pub(crate) fn is_code(&self, row: u32) -> bool {
+        self.code.get(row as usize).copied().unwrap_or(false)
+    }
+
+    /// Rows in keep order.
+    pub(crate) fn order(&self) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.texts.len() as u32).collect();
+        order.par_sort_unstable_by_key(|&row| (self.rank[row as usize], row));
+        order
+    }
+}
+
+/// Signatures of texts, one after another, `settings.permutations` slots each; see `Corpus` for
+/// `code`.
+///
+/// # Errors
+/// Settings that make no sense, or values for another number of texts.
+pub fn signatures(
+    texts: &[Option<&str>],
+    code: &[bool],
+    settings: &Settings,
+) -> Result<Vec<u32>, DedupError> {
+    settings.check()?;
+    let rank: Vec<u32> = (0..texts.len() as u32).collect();
+    let corpus = Corpus { texts, code, rank: &rank };
+    corpus.check()?;
+    Ok(Signed::new(&corpus, &Settings { verify: Verify::Signature, ..settings.clone() }).signatures)
+}
+
+/// What is known of the documents before any pair is looked at.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) identities: Vec<Identity>,
+    keys: Vec<u64>,
+    bands: usize,
+    /// Kept only where they are compared.
+    signatures: Vec<u32>,
+    permutations: usize,
+}
+
+/// Documents that a thread signs at a time.
+const CHUNK: usize = 32;
+
+impl Signed {
+    pub(crate) fn new(corpus: &Corpus<'_>, settings: &Settings) -> Self {
+        let count = corpus.texts.len();
+        let (bands, whole) = (settings.bands, settings.verify == Verify::Signature);
+        let permutations = if whole { settings.permutations } else { 0 };
+        let mut identities = vec![Identity::default(); count];
+        let mut keys = vec![0; count * bands];
+        let mut signatures = vec![0; count * permutations];
+        let hasher =
+            || if whole { MinHasher::new(settings) } else { MinHasher::for_bands(settings) };
+        // Nothing to write is still one chunk for every chunk of documents.
+        let mut parts: Vec<&mut [u32]> = if whole {
+            signatures.chunks_mut(CHUNK * permutations).collect()
+        } else {
+            (0..count.div_ceil(CHUNK)).map(|_| Default::default()).collect()
+        };
+        identities
+            .par_chunks_mut(CHUNK)
+            .zip(keys.par_chunks_mut(CHUNK * bands))
+            .zip(&mut parts)
+            .enumerate()
+            .for_each_init(hasher, |hasher, (number, ((identities, keys), slots))| {
+                for (at, identity) in identities.iter_mut().enumerate() {
+                    let row = (number * CHUNK + at) as u32;
+                    *identity = hasher.sign(corpus.text(row), corpus.is_code(row));
+                    hasher.write_keys(&mut keys[at * bands..][..bands]);
+                    hasher.write_signature(&mut slots[at * permutations..][..permutations]);
+                }
+            });
+        Self { identities, keys, bands, signatures, permutations }
+    }
+
+    /// Keys of a document's bands.
+    pub(crate) fn keys(&self, row: u32) -> &[u64] {
+        &self.keys[row as usize * self.bands..][..self.bands]
+    }
+
+    pub(crate) fn signature(&self, row: u32) -> &[u32] {
+        &self.signatures[row as usize * self.permutations..][..self.permutations]
+    }
+}
