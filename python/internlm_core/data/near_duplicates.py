@@ -203,7 +203,9 @@ def _frame(data: Any) -> pl.DataFrame:
         tabular = isinstance(series.dtype, pl.Struct)
         data = series.struct.unnest() if tabular else pl.DataFrame({"text": series})
     if "text" not in data.columns:
-        raise DataError(f"no column 'text'; the frame has {', '.join(data.columns) or 'no columns'}")
+        raise DataError(
+            f"no column 'text'; the frame has {', '.join(data.columns) or 'no columns'}"
+        )
     if isinstance(data["text"].dtype, (pl.Categorical, pl.Enum)) or data["text"].dtype in (
         pl.Binary,
         pl.Null,
