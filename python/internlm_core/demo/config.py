@@ -36,10 +36,10 @@ class PretrainConfig(Config):
     peak_lr: float = Field(3e-3, gt=0)
     """Small models bear a larger rate than the report's 3e-4 (spec: 1.8B and up)."""
     batch_tokens: int = Field(4096, ge=64)
-    short_tokens: int = Field(1_400_000, ge=0)
+    short_tokens: int = Field(2_000_000, ge=0)
     short_window: int = Field(256, ge=16)
     short_rope_theta: float = 50_000.0
-    long_tokens: int = Field(300_000, ge=0)
+    long_tokens: int = Field(400_000, ge=0)
     long_window: int = Field(1024, ge=16)
     long_rope_theta: float = 1_000_000.0
     long_short_fraction: float = Field(0.5, ge=0, le=1)
@@ -49,10 +49,10 @@ class PretrainConfig(Config):
 class SftConfig(Config):
     """Fine-tuning on question–answer pairs made from docstrings."""
 
-    pairs: int = Field(1_600, ge=8)
+    pairs: int = Field(3_600, ge=8)
     held_out_pairs: int = Field(64, ge=1)
-    epochs: float = Field(2.0, gt=0)
-    peak_lr: float = Field(1e-3, gt=0)
+    epochs: float = Field(4.0, gt=0)
+    peak_lr: float = Field(2e-3, gt=0)
     window: int = Field(512, ge=32)
     batch_tokens: int = Field(4096, ge=64)
 

@@ -95,10 +95,8 @@ def _modules_of_docstrings(items: Iterable[found_text.Docstring]) -> list[Docume
     """One reference page a module, made of its docstrings."""
     pages: dict[str, list[str]] = {}
     for item in items:
-        module = item.name.rpartition(".")[0]
-        pages.setdefault(module, []).append(
-            f"## {item.name}\n\n    {item.signature}\n\n{item.text}\n"
-        )
+        page = f"**{item.name}**\n\n    {item.signature}\n\n{item.text}\n"
+        pages.setdefault(item.module, []).append(page)
     return [
         found_text.Document(f"docstrings/{module}", f"# {module}\n\n" + "\n".join(parts), "docs")
         for module, parts in sorted(pages.items())

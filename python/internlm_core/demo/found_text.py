@@ -65,6 +65,7 @@ class Docstring:
     kind: str
     signature: str
     text: str
+    module: str = ""
 
 
 def _library_files() -> list[tuple[str, Path]]:
@@ -113,10 +114,12 @@ def docstrings() -> Iterator[Docstring]:
                 tree = ast.parse(path.read_bytes())
         except (OSError, SyntaxError, ValueError):
             continue
-        yield from _docstrings_of(tree, module)
+        yield from _docstrings_of(tree, module, module)
 
 
-def _docstrings_of(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[Docstring]:
+def _docstrings_of(
+    node: ast.Module | ast.ClassDef, prefix: str, module: str
+) -> Iterator[Docstring]:
     for child in node.body:
         if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
@@ -130,9 +133,9 @@ def _docstrings_of(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[Doc
             kind = "function" if isinstance(node, ast.Module) else "method"
             signature = f"{child.name}({ast.unparse(child.args)})"
         if text and len(text.split()) >= 4:
-            yield Docstring(name, kind, signature, inspect.cleandoc(text))
+            yield Docstring(name, kind, signature, inspect.cleandoc(text), module)
         if isinstance(child, ast.ClassDef):
-            yield from _docstrings_of(child, name)
+            yield from _docstrings_of(child, name, module)
 
 
 def package_readmes() -> Iterator[Document]:

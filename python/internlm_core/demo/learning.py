@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["answer", "fine_tune", "pretrain"]
 
-# Openings in the corpus's three voices: plays, code, the Chinese novel.
-_PROMPTS = ("**HAMLET**  \n", "def ", "却说")
+# Openings in the corpus's three voices: plays, code, the Chinese novel (a name in it). None ends in
+# the middle of what the vocabulary knows as one token.
+_PROMPTS = ("**HAMLET**  \n", "def", "玄德")
 _QUESTION = "What does `textwrap.dedent` do?"
 
 
