@@ -218,7 +218,8 @@ def _frame(data: Any) -> pl.DataFrame:
         raise DataError(f"column 'text' must hold strings, it holds {data['text'].dtype}")
     if "id" not in data.columns:
         data = data.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
-    return data.select(name for name in _COLUMNS if name in data.columns)
+    chosen: pl.DataFrame = data.select(name for name in _COLUMNS if name in data.columns)
+    return chosen
 
 
 _COLUMNS = ("id", "text", "source", "snapshot", "score")
