@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["answer", "fine_tune", "pretrain"]
 
-# Openings in the corpus's three voices: plays, code, the Chinese novel (a name in it). None ends in
-# the middle of what the vocabulary knows as one token.
-_PROMPTS = ("**HAMLET**  \n", "def", "玄德")
+# Openings in the corpus's three voices: a speaker in a play, code, a speaker in the Chinese novel.
+# Each ends where a token does in the corpus; inside a run of letters the model never saw that end.
+_PROMPTS = ("**HAMLET**  \n", "class Node:\n    def __init__", "玄德曰：“")
 _QUESTION = "What does `textwrap.dedent` do?"
 
 
@@ -140,8 +140,8 @@ def answer(out: Path, config: DemoConfig) -> dict[str, Any]:
         (done,) = base.generate(
             [prompt],
             max_tokens=config.sample_tokens,
-            temperature=0.8,
-            top_p=0.95,
+            temperature=0.7,
+            top_p=0.9,
             seed=config.seed + number,
         )
         samples.append({"prompt": prompt, "text": done.text})
