@@ -36,11 +36,16 @@ def command(out: Path) -> list[str]:
 @pytest.mark.slow
 def test_a_killed_demo_ends_in_the_same_report(tmp_path: Path) -> None:
     subprocess.run(command(tmp_path / "whole"), check=True, timeout=400)
-    for seconds in (4, 12, 20):
+    # Killed while cleaning, while pretraining and while fine-tuning.
+    for begun in ("stages/corpus.json", "pretrain/metrics.jsonl", "sft/metrics.jsonl"):
         process = subprocess.Popen(command(tmp_path / "killed"), start_new_session=True)
-        time.sleep(seconds)
+        give_up = time.monotonic() + 200
+        while not (tmp_path / "killed" / begun).exists() and time.monotonic() < give_up:
+            time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, (
+            f"the run was over before it was killed at {begun}"
+        )
     subprocess.run(command(tmp_path / "killed"), check=True, timeout=400)
     whole, killed = ((tmp_path / name / "report.html").read_bytes() for name in ("whole", "killed"))
     assert whole == killed

@@ -78,13 +78,14 @@ def _records(out: Path, config: DemoConfig) -> dict[str, Any]:
     """Raw files → kept, dropped and rejected records (a run folder of the data room)."""
     raw = out / "raw"
     named = {"plays": "books", "topics": "docs"}
-    # Plain text files can't say what they are; the others carry their own source.
+    # Plain text files can't say what they are; the others carry their own source. Paths are relative
+    # to the run folder, so that the report does not depend on where that lies.
     sources = [
-        {"path": str(path), "source": named.get(path.name), "snapshot": SNAPSHOT}
+        {"path": f"raw/{path.name}", "source": named.get(path.name), "snapshot": SNAPSHOT}
         for path in sorted(raw.iterdir())
     ]
     settings = {"sources": sources, "threads": config.threads}
-    done = data.Pipeline(load_config(data.PipelineConfig, settings)).run(out / "records")
+    done = data.Pipeline(load_config(data.PipelineConfig, settings), base=out).run(out / "records")
     return {"kept": done.kept, "dropped": done.dropped, "rejected": done.rejected}
 
 
