@@ -8,6 +8,11 @@ import shutil
 import numpy as np
 import pytest
 from internlm_core import report
+from internlm_core.data import Pipeline, PipelineConfig
+from internlm_core.demo.config import DemoConfig
+from internlm_core.demo.page import write_page
+
+EVIL = "<script>document.title='owned'</script><img src='http://127.0.0.1:9/x.png'>"
 
 pytestmark = pytest.mark.browser
 
@@ -78,10 +83,9 @@ def check_layout(browser, plots):
 @pytest.fixture
 def sample_page(tmp_path):
     rng = np.random.default_rng(0)
-    evil = "<script>document.title='owned'</script><img src='http://127.0.0.1:9/x.png'>"
     long_word = "x" * 3000
     parts = [
-        report.Section("Bars", report.bar_chart("b", {"a" * 60: (5, 2), evil: (1, 0)},
+        report.Section("Bars", report.bar_chart("b", {"a" * 60: (5, 2), EVIL: (1, 0)},
                        [report.Segment("k"), report.Segment("d", 2)])),
         report.Section("Plots", report.stack([
             report.histogram("h", {"k": rng.normal(size=500), "d": rng.normal(3, 1, 100)},
@@ -90,8 +94,8 @@ def sample_page(tmp_path):
                               x_label="step", y_label="loss"),
         ], columns=True)),
         report.Section("Text", report.stack([
-            report.sample(evil + long_word, caption=evil),
-            report.side_by_side(evil + long_word, long_word),
+            report.sample(EVIL + long_word, caption=EVIL),
+            report.side_by_side(EVIL + long_word, long_word),
             report.table(["a"] * 9, [["value of some length"] * 9]),
         ])),
     ]  # fmt: skip
@@ -133,3 +137,63 @@ def test_the_checks_would_notice(browser, tmp_path):
     assert layout["scroll"] > layout["client"]
     assert layout["wide"]
     assert layout["scripts"] == 1
+
+
+def found_pages():
+    """Topics of Python's own manual, with copies and noise that a run drops and sets aside."""
+    from pydoc_data.topics import topics
+
+    texts = [text for _, text in sorted(topics.items())][:60]
+    copies = [text.replace("the", "a", 1) for text in texts[:6]]
+    noise = ["- home\n" * 60, "too short", "# $ % & " * 200, EVIL, "很短"]
+    lines = [json.dumps({"text": text, "source": "books"}) for text in [*texts, *copies]]
+    lines += [json.dumps({"text": text, "source": EVIL}) for text in noise]
+    return "\n".join([*lines, '{"text": "cut', f'{{"text": "{EVIL}'])
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "pages.jsonl").write_text(found_pages(), "utf-8")
+    config = PipelineConfig.model_validate({"sources": [{"path": "pages.jsonl", "lang": "en"}]})
+    summary = Pipeline(config, folder).run(folder / "records", quiet=True)
+    assert summary.kept > 20
+    assert summary.dropped > 6
+    return folder
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_the_report_of_a_run(browser, run_folder, width):
+    path = run_folder / "records" / "report.html"
+    console, requests = look(browser, path, width)
+    assert console == []
+    assert requests == [path.as_uri()]
+    check_layout(browser, plots=browser.page_source.count('class="area"'))
+    text = browser.find_element("tag name", "body").text
+    counts = json.loads((path.parent / "run.json").read_text("utf-8"))["counts"]
+    reasons = {row["reason"] for row in counts if row["reason"]}
+    assert len(reasons) > 3
+    for part in ("Duplicates", "broken_json", EVIL, *reasons):
+        assert part in text, part
+    assert browser.find_elements("tag name", "mark"), "differences of copies are marked"
+
+
+def test_the_report_of_the_demo(browser, run_folder):
+    losses = [[step, 9 - step / 50] for step in range(100)]
+    summary = {
+        "tokenizer": {"bytes_per_token": {"en": 3.5, EVIL: 1.0}},
+        "pretrain": {"held_out": [{"when": "before", "loss": 9.0}], "losses": losses},
+        "sft": {"before": 7.0, "after": 5.0, "losses": losses},
+        "samples": {
+            "samples": [{"prompt": "玄德曰", "text": EVIL * 40}],
+            "question": {"question": EVIL, "answer": "x" * 2000},
+        },
+    }
+    path = write_page(run_folder, DemoConfig(), summary)
+    console, requests = look(browser, path, 1280)
+    assert console == []
+    assert requests == [path.as_uri()]
+    check_layout(browser, plots=browser.page_source.count('class="area"'))
+    curves = browser.find_elements("css selector", "polyline, path.line, .area path")
+    assert len(curves) >= 2, "both loss curves are drawn"
+    assert browser.title == "From raw text to answers"
