@@ -23,6 +23,8 @@ __all__ = [
     "record_ids",
     "text_metrics",
     "text_rules",
+    # web
+    "decode_bytes",
     # dedup
     "candidate_probability",
     "find_duplicates",
@@ -80,6 +82,13 @@ def detect_languages(
     texts: _ArrowStrings, threads: int = 0
 ) -> tuple[ArrowColumn, npt.NDArray[np.float32], ArrowColumn]:
     """Code, score, and script (of Chinese) by row."""
+
+# --- web ----------------------------------------------------------------------------------------
+
+def decode_bytes(
+    data: bytes, http_charset: str | None = None, html: bool = True
+) -> tuple[str, str, int, str]:
+    """Text, encoding, how many U+FFFD stand for bad bytes, and what settled the encoding."""
 
 # --- dedup --------------------------------------------------------------------------------------
 

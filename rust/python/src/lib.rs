@@ -10,6 +10,7 @@ mod bpe;
 mod dedup;
 mod error;
 mod text;
+mod web;
 
 #[pymodule(gil_used = false)]
 mod _core {
@@ -22,6 +23,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         text::register(module)?;
+        web::register(module)?;
         dedup::register(module)?;
         bpe::register(module)
     }

@@ -1,5 +1,6 @@
 //! One-pass text statistics, rules, normalisation and language for corpus filtering.
 
+mod charset;
 mod chinese;
 mod classes;
 mod compat;
@@ -19,6 +20,7 @@ mod stop_words;
 mod table;
 mod vocabulary;
 
+pub use charset::{Decoded, Evidence, decode};
 pub use identity::record_id;
 pub use language::{Language, detect_language};
 pub use measure::Measurer;
