@@ -9,6 +9,7 @@ from internlm_core._lazy import attach
 if TYPE_CHECKING:
     from internlm_core.data import readers
     from internlm_core.data.config import PipelineConfig, SourceConfig
+    from internlm_core.data.extraction import Extracted, PageResult, extract_html, extract_pages
     from internlm_core.data.language import detect_language
     from internlm_core.data.near_duplicates import DedupConfig, dedup
     from internlm_core.data.normalise import normalise_texts
@@ -21,12 +22,16 @@ __all__ = [
     "METRICS",
     "SCHEMA",
     "DedupConfig",
+    "Extracted",
+    "PageResult",
     "Pipeline",
     "PipelineConfig",
     "RunSummary",
     "SourceConfig",
     "dedup",
     "detect_language",
+    "extract_html",
+    "extract_pages",
     "filter",
     "load_rules",
     "metrics",
@@ -38,7 +43,9 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "DedupConfig": "near_duplicates",
+        "Extracted": "extraction",
         "METRICS": "statistics",
+        "PageResult": "extraction",
         "Pipeline": "pipeline",
         "PipelineConfig": "config",
         "RunSummary": "pipeline",
@@ -46,6 +53,8 @@ __getattr__, __dir__ = attach(
         "SourceConfig": "config",
         "dedup": "near_duplicates",
         "detect_language": "language",
+        "extract_html": "extraction",
+        "extract_pages": "extraction",
         "filter": "rules",
         "load_rules": "rules",
         "metrics": "statistics",
