@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from internlm_core.data.charset import decode
 from internlm_core.data.extraction.clean import finish
 from internlm_core.data.extraction.methods import by_hybrid, by_resiliparse, by_trafilatura
 from internlm_core.data.extraction.prepare import prepare
@@ -88,7 +89,7 @@ def extract(
         raise DataError(f"extraction method {method!r}: expected one of {', '.join(METHODS)}")
     encoding, replaced = None, 0
     if isinstance(html, bytes):
-        html, encoding, replaced = _decode(html, charset)
+        html, encoding, replaced, _ = decode(html, charset)
     page = prepare(html)
     if page is None:
         return NoText("empty_page")
@@ -98,13 +99,3 @@ def extract(
     if not text:
         return NoText("no_main_text")
     return Extracted(text, picked.method, picked.confidence, page.meta, encoding, replaced)
-
-
-def _decode(data: bytes, charset: str | None) -> tuple[str, str, int]:
-    try:
-        from internlm_core.data.charset import decode
-    except ImportError:
-        text = data.decode("utf-8", "replace")
-        return text, "utf-8", text.count("\ufffd")
-    decoded = decode(data, charset)
-    return decoded.text, decoded.encoding, decoded.replaced
