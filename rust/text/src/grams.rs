@@ -41,28 +41,21 @@ pub struct Counter {
     places: Vec<Place>,
     counts: Vec<u32>,
     seen: Vec<bool>,
-    /// Characters before each token, and of all of them at the end.
-    ends: Vec<u64>,
+    sieve: Sieve,
 }
 
 impl Counter {
-    /// Counts over `tokens` (indices into `words`).
-    pub fn count(&mut self, tokens: &[u32], words: &[Word], rule: Rule) -> Grams {
+    /// Counts over `tokens` (indices into `words`); `reach` holds 0 and the characters of all
+    /// tokens up to each.
+    pub fn count(&mut self, tokens: &[u32], reach: &[u32], words: &[Word], rule: Rule) -> Grams {
         let mut grams = Grams::default();
-        self.ends.clear();
-        let mut end = 0;
-        self.ends.push(0);
-        self.ends.extend(tokens.iter().map(|&token| {
-            end += u64::from(words[token as usize].chars);
-            end
-        }));
         self.pairs(tokens, words);
         for n in 2..=10 {
             if n > 2 {
                 self.lengthen(tokens, n);
             }
             if n <= 4 {
-                grams.top[n - 2] = self.top(n, tokens.len(), rule);
+                grams.top[n - 2] = self.top(n, tokens.len(), reach, rule);
             }
             self.drop_singles();
             if self.places.is_empty() && n >= 4 {
@@ -70,8 +63,8 @@ impl Counter {
             }
             if n >= 5 {
                 grams.duplicate[n - 5] = match rule {
-                    Rule::Covered => self.covered(n),
-                    Rule::Datatrove => self.skipping(n),
+                    Rule::Covered => self.covered(n, reach),
+                    Rule::Datatrove => self.skipping(n, reach),
                 };
             }
         }
@@ -91,6 +84,7 @@ impl Counter {
             (before, last) = (repeats, token);
         }
         self.places.truncate(kept);
+        self.sieve.keep_likely_repeated(&mut self.places, tokens);
         self.name_all(tokens, 2);
     }
 
@@ -134,29 +128,25 @@ impl Counter {
         self.places.truncate(kept);
     }
 
-    fn chars(&self, at: usize, n: usize) -> u64 {
-        self.ends[at + n] - self.ends[at]
-    }
-
-    fn top(&self, n: usize, tokens: usize, rule: Rule) -> u64 {
+    fn top(&self, n: usize, tokens: usize, reach: &[u32], rule: Rule) -> u64 {
         let blanks = n as u64 - 1;
         // Names are given in order of appearance: of equally frequent grams the first is taken.
         let most = self.counts.iter().copied().max().unwrap_or(0);
         if most < 2 {
             let first = rule == Rule::Datatrove && tokens >= n;
-            return if first { self.chars(0, n) + blanks } else { 0 };
+            return if first { chars(reach, 0, n) + blanks } else { 0 };
         }
         let gram = self.counts.iter().position(|&count| count == most).unwrap_or(0) as u32;
         let mut occurrences = self.places.iter().filter(|place| place.gram == gram);
         match rule {
             Rule::Datatrove => occurrences
                 .next()
-                .map_or(0, |place| (self.chars(place.at as usize, n) + blanks) * u64::from(most)),
+                .map_or(0, |place| (chars(reach, place.at as usize, n) + blanks) * u64::from(most)),
             Rule::Covered => {
                 let (mut chars, mut end) = (0, 0);
                 for place in occurrences {
                     let at = place.at as usize;
-                    chars += self.ends[at + n] - self.ends[at.max(end)];
+                    chars += new_chars(reach, at, n, end);
                     end = at + n;
                 }
                 chars
@@ -164,21 +154,21 @@ impl Counter {
         }
     }
 
-    fn covered(&mut self, n: usize) -> u64 {
+    fn covered(&mut self, n: usize, reach: &[u32]) -> u64 {
         let (mut chars, mut end) = (0, 0);
         self.seen.clear();
         self.seen.resize(self.counts.len(), false);
         for place in &self.places {
             let at = place.at as usize;
             if std::mem::replace(&mut self.seen[place.gram as usize], true) {
-                chars += self.ends[at + n] - self.ends[at.max(end)];
+                chars += new_chars(reach, at, n, end);
                 end = at + n;
             }
         }
         chars
     }
 
-    fn skipping(&mut self, n: usize) -> u64 {
+    fn skipping(&mut self, n: usize, reach: &[u32]) -> u64 {
         let (mut chars, mut next) = (0, 0);
         self.seen.clear();
         self.seen.resize(self.counts.len(), false);
@@ -188,11 +178,52 @@ impl Counter {
                 continue;
             }
             if std::mem::replace(&mut self.seen[place.gram as usize], true) {
-                chars += self.ends[at + n] - self.ends[at];
+                chars += self::chars(reach, at, n);
                 next = at + n;
             }
         }
         chars
+    }
+}
+
+/// Characters of the gram at a place.
+fn chars(reach: &[u32], at: usize, n: usize) -> u64 {
+    u64::from(reach[at + n] - reach[at])
+}
+
+/// Those of them beyond an earlier gram's end.
+fn new_chars(reach: &[u32], at: usize, n: usize, end: usize) -> u64 {
+    u64::from(reach[at + n] - reach[at.max(end)])
+}
+
+/// Throws out most of the pairs that occur once, so that the exact table sees few places.
+#[derive(Default)]
+struct Sieve {
+    counts: Vec<u8>,
+}
+
+impl Sieve {
+    fn keep_likely_repeated(&mut self, places: &mut Vec<Place>, tokens: &[u32]) {
+        // Four counters a place: a quarter of the single pairs stay by chance.
+        let size = (places.len() * 4).next_power_of_two().max(64);
+        let shift = 64 - size.trailing_zeros();
+        let slot = |place: &Place| {
+            let key = u64::from(place.gram) << 32 | u64::from(tokens[place.at as usize + 1]);
+            (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize
+        };
+        self.counts.clear();
+        self.counts.resize(size, 0);
+        for place in places.iter() {
+            let count = &mut self.counts[slot(place)];
+            *count = count.saturating_add(1);
+        }
+        let mut kept = 0;
+        for at in 0..places.len() {
+            let place = places[at];
+            places[kept] = place;
+            kept += usize::from(self.counts[slot(&place)] > 1);
+        }
+        places.truncate(kept);
     }
 }
 
@@ -215,7 +246,11 @@ mod tests {
                 at as u32
             })
             .collect();
-        Counter::default().count(&tokens, &words, rule)
+        let mut reach = vec![0];
+        for &token in &tokens {
+            reach.push(reach[reach.len() - 1] + words[token as usize].chars);
+        }
+        Counter::default().count(&tokens, &reach, &words, rule)
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! First step over a text: bitmaps of where things are, 64 bytes at a time, and character counts.
 //!
-//! ASCII is classified sixteen bytes an instruction; other characters go one by one through the
-//! class table. Everything later (tokens, lines, sentences) reads the bitmaps, not the text.
+//! ASCII and most of Han are classified by vector instructions; other characters go one by one
+//! through the class table. Everything later (tokens, lines, sentences) reads the bitmaps.
 
-use crate::classes::{self, ALPHA, ANOMALOUS, DIGIT, HAN, MARK, SPACE, TERMINAL, UNIT, UPPER};
+use crate::ascii::Ascii;
+use crate::classes::{self, ANOMALOUS, HAN, MARK, SPACE, TERMINAL, UNIT};
 
 /// Bit `i` speaks of byte `64 * block + i`.
 #[derive(Clone, Copy, Default)]
 pub struct Block {
     /// First bytes of tokens.
     pub start: u64,
-    /// Bytes before which an open token ends: blanks and first bytes of tokens.
-    pub stop: u64,
+    /// Bytes after the last bytes of tokens: as many as starts, and in the same order.
+    pub end: u64,
     /// Line feeds.
     pub newline: u64,
     /// First bytes of sentence-ending punctuation.
@@ -55,6 +56,8 @@ pub struct Counts {
     pub has_ellipsis: bool,
     /// Whether `<` or `&` occurs.
     pub has_markup: bool,
+    /// Whether all characters are ASCII.
+    pub is_ascii: bool,
 }
 
 /// Bitmaps of one text. One block more than the text needs closes its last token.
@@ -66,31 +69,16 @@ pub struct Index {
     pub counts: Counts,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Ascii {
-    high: u64,
-    continuation: u64,
-    space: u64,
-    newline: u64,
-    letter: u64,
-    upper: u64,
-    digit: u64,
-    control: u64,
-    terminal: u64,
-    dot: u64,
-    hash: u64,
-    brace: u64,
-    markup: u64,
-}
-
 impl Index {
-    /// Reads `text`. With `units` false, words are what blanks part, whatever the script.
-    pub fn read(&mut self, text: &str, units: bool) {
+    /// Reads `text` by a classifier of 64 bytes. With `units` false, words are what blanks part,
+    /// whatever the script.
+    #[inline(always)]
+    pub fn read(&mut self, text: &str, units: bool, classify: impl Fn(&[u8; 64]) -> Ascii) {
         let bytes = text.as_bytes();
         let table = classes::table();
         self.blocks.clear();
         self.blocks.reserve(bytes.len() / 64 + 1);
-        let mut counts = Counts::default();
+        let mut counts = Counts { is_ascii: true, ..Counts::default() };
         let mut carry = Carry { space: 1, after_unit: 0, dots: 0, spaces: 0 };
         for base in (0..=bytes.len()).step_by(64) {
             let (ascii, valid) = match bytes[base..].first_chunk::<64>() {
@@ -110,10 +98,11 @@ impl Index {
     }
 
     /// Characters in the byte range.
+    #[inline(always)]
     pub fn chars(&self, from: usize, to: usize) -> usize {
         let mut chars = to - from;
-        if from == to {
-            return 0;
+        if from == to || self.counts.is_ascii {
+            return chars;
         }
         let (first, last) = (from / 64, (to - 1) / 64);
         for block in first..=last {
@@ -160,23 +149,29 @@ fn one_block(
     carry.after_unit = 0;
     carry.spaces = 0;
     if ascii.high != 0 {
-        let mut leads = ascii.high & !ascii.continuation;
-        let (mut letters, mut digits, mut upper, mut han) = (0u64, 0u64, 0u64, 0u64);
-        let (mut marks, mut anomalous, mut all_units) = (0u64, 0u64, 0u64);
+        counts.is_ascii = false;
+        let han = ascii.han;
+        let hans = u64::from(han.count_ones());
+        counts.letters += hans;
+        counts.han += hans;
+        counts.units += hans;
+        if units {
+            unit = han;
+            after_unit |= han << 3;
+            carry.after_unit = han >> 61;
+        }
+        let mut leads = ascii.high & !ascii.continuation & !han;
+        // Eight counts in the bytes of a word: at most 32 characters add to each.
+        let (mut lanes, mut hans, mut anomalous) = (0u64, 0u64, 0u64);
         while leads != 0 {
             let at = leads.trailing_zeros();
             leads &= leads - 1;
             let (code, width) = decode(bytes, base + at as usize);
-            let flags = u64::from(table[code as usize]);
-            letters += (flags / u64::from(ALPHA)) & 1;
-            digits += (flags / u64::from(DIGIT)) & 1;
-            upper += (flags / u64::from(UPPER)) & 1;
-            han += (flags / u64::from(HAN)) & 1;
-            marks += (flags / u64::from(MARK)) & 1;
-            anomalous += (flags / u64::from(ANOMALOUS)) & 1;
-            all_units += (flags / u64::from(UNIT)) & 1;
-            terminal |= ((flags / u64::from(TERMINAL)) & 1) << at;
-            let flags = flags as u16;
+            let flags = table[code as usize];
+            lanes += spread(flags as u8);
+            hans += u64::from((flags / HAN) & 1);
+            anomalous += u64::from((flags / ANOMALOUS) & 1);
+            terminal |= u64::from((flags / TERMINAL) & 1) << at;
             if flags & (UNIT | MARK | SPACE) != 0 {
                 let bit = 1u64 << at;
                 let next = 1u128 << (at + width);
@@ -196,17 +191,22 @@ fn one_block(
             }
             counts.has_ellipsis |= code == 0x2026;
         }
-        counts.letters += letters;
-        counts.digits += digits;
-        counts.upper += upper;
-        counts.han += han;
-        counts.marks += marks;
+        // Lanes in the order of the class bits: blank, letter, number, upper, lower, unit, mark.
+        let lane = |at: u32| lanes >> (8 * at) & 0xff;
+        counts.letters += lane(1);
+        counts.digits += lane(2);
+        counts.upper += lane(3);
+        counts.units += lane(5);
+        counts.marks += lane(6);
+        counts.han += hans;
         counts.anomalous += anomalous;
-        counts.units += all_units;
     }
     let start =
         !space & !ascii.continuation & ((space << 1 | carry.space) | unit | after_unit) & valid;
-    carry.space = space >> 63;
+    let before = space << 1 | carry.space;
+    // A token ends before a blank, another token or the text's end.
+    let end = (space | start | !valid) & !before;
+    carry.space = (space | !valid) >> 63;
     count_ascii(ascii, valid, counts);
     counts.tokens += u64::from(start.count_ones());
     // Bits 0 and 1 of `dots` are the last two bytes of the block before.
@@ -215,7 +215,7 @@ fn one_block(
     carry.dots = ascii.dot >> 62;
     Block {
         start,
-        stop: space | start | !valid,
+        end,
         newline: ascii.newline & valid,
         terminal: terminal & valid,
         continuation: ascii.continuation & valid,
@@ -240,6 +240,13 @@ fn count_ascii(ascii: &Ascii, valid: u64, counts: &mut Counts) {
     counts.has_markup |= ascii.markup & valid != 0;
 }
 
+/// The bits of a byte as the lowest bits of eight bytes.
+#[inline(always)]
+fn spread(bits: u8) -> u64 {
+    let each = (u64::from(bits) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    ((each + 0x7f7f_7f7f_7f7f_7f7f) & 0x8080_8080_8080_8080) >> 7
+}
+
 /// The character that starts at `at` and its width in bytes; `bytes` is valid UTF-8 and `at` the
 /// first byte of a character of more than one byte.
 #[inline(always)]
@@ -256,97 +263,14 @@ fn decode(bytes: &[u8], at: usize) -> (u32, u32) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn classify(chunk: &[u8; 64]) -> Ascii {
-    use std::arch::x86_64::{
-        __m128i, _mm_add_epi8, _mm_andnot_si128, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128,
-        _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
-    };
-    let mut out = Ascii::default();
-    for quarter in 0..4 {
-        // SAFETY: SSE2 is part of x86-64; the load reads 16 bytes inside the 64 of `chunk`.
-        unsafe {
-            let bytes = _mm_loadu_si128(chunk.as_ptr().add(quarter * 16).cast::<__m128i>());
-            let set = |value: u8| _mm_set1_epi8(value.cast_signed());
-            // lo <= b <= hi for unsigned bytes: shifted so that the range starts at -128.
-            let within = |v: __m128i, lo: u8, hi: u8| {
-                _mm_cmplt_epi8(
-                    _mm_add_epi8(v, set(0x80u8.wrapping_sub(lo))),
-                    set((hi - lo + 1) ^ 0x80),
-                )
-            };
-            let mask = |v: __m128i| {
-                u64::from(_mm_movemask_epi8(v).cast_unsigned() as u16) << (16 * quarter)
-            };
-            let equal = |value: u8| _mm_cmpeq_epi8(bytes, set(value));
-            let layout = within(bytes, 0x09, 0x0d);
-            let separators = within(bytes, 0x1c, 0x1f);
-            let space = _mm_or_si128(_mm_or_si128(layout, equal(b' ')), separators);
-            let newline = equal(b'\n');
-            let plain = _mm_or_si128(_mm_or_si128(newline, equal(b'\t')), equal(b'\r'));
-            let control = _mm_or_si128(within(bytes, 0x00, 0x1f), equal(0x7f));
-            let dot = equal(b'.');
-            out.high |= mask(bytes);
-            // 0x80..=0xbf are the most negative signed bytes.
-            out.continuation |= mask(_mm_cmplt_epi8(bytes, set(0xc0)));
-            out.space |= mask(space);
-            out.newline |= mask(newline);
-            out.control |= mask(_mm_andnot_si128(plain, control));
-            out.letter |= mask(within(_mm_or_si128(bytes, set(0x20)), b'a', b'z'));
-            out.upper |= mask(within(bytes, b'A', b'Z'));
-            out.digit |= mask(within(bytes, b'0', b'9'));
-            out.dot |= mask(dot);
-            out.terminal |= mask(_mm_or_si128(dot, _mm_or_si128(equal(b'!'), equal(b'?'))));
-            out.hash |= mask(equal(b'#'));
-            out.brace |= mask(equal(b'{'));
-            // `<` and `&`, which open tags and entities.
-            out.markup |= mask(_mm_or_si128(equal(b'<'), equal(b'&')));
-        }
-    }
-    out
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn classify(chunk: &[u8; 64]) -> Ascii {
-    classify_scalar(chunk)
-}
-
-/// What `classify` does, a byte at a time: for other processors, and to test it.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-fn classify_scalar(chunk: &[u8; 64]) -> Ascii {
-    let mut out = Ascii::default();
-    for (at, &byte) in chunk.iter().enumerate() {
-        let bit = 1u64 << at;
-        let mut set = |field: fn(&mut Ascii) -> &mut u64, on: bool| {
-            if on {
-                *field(&mut out) |= bit;
-            }
-        };
-        set(|a| &mut a.high, byte >= 0x80);
-        set(|a| &mut a.continuation, (0x80..0xc0).contains(&byte));
-        set(|a| &mut a.space, matches!(byte, 0x09..=0x0d | 0x1c..=0x20));
-        set(|a| &mut a.newline, byte == b'\n');
-        set(|a| &mut a.letter, byte.is_ascii_alphabetic());
-        set(|a| &mut a.upper, byte.is_ascii_uppercase());
-        set(|a| &mut a.digit, byte.is_ascii_digit());
-        set(|a| &mut a.control, byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r'));
-        set(|a| &mut a.terminal, matches!(byte, b'.' | b'!' | b'?'));
-        set(|a| &mut a.dot, byte == b'.');
-        set(|a| &mut a.hash, byte == b'#');
-        set(|a| &mut a.brace, byte == b'{');
-        set(|a| &mut a.markup, matches!(byte, b'<' | b'&'));
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ascii::classify;
 
     fn tokens(text: &str, units: bool) -> Vec<&str> {
         let mut index = Index::default();
-        index.read(text, units);
+        index.read(text, units, classify);
         let bits = |field: fn(&Block) -> u64| {
             let mut out = Vec::new();
             for (block, bitmap) in index.blocks.iter().enumerate() {
@@ -354,14 +278,9 @@ mod tests {
             }
             out
         };
-        let stops = bits(|b| b.stop);
-        bits(|b| b.start)
-            .into_iter()
-            .map(|from| {
-                let to = *stops.iter().find(|&&stop| stop > from).unwrap();
-                &text[from..to]
-            })
-            .collect()
+        let (starts, ends) = (bits(|b| b.start), bits(|b| b.end));
+        assert_eq!(starts.len(), ends.len());
+        starts.into_iter().zip(ends).map(|(from, to)| &text[from..to]).collect()
     }
 
     #[test]
@@ -386,29 +305,18 @@ mod tests {
     }
 
     #[test]
-    fn vector_and_scalar_classes_agree() {
-        for first in 0..=255u8 {
-            let chunk: [u8; 64] =
-                std::array::from_fn(|i| first.wrapping_add(u8::try_from(i * 7).unwrap_or(0)));
-            let (a, b) = (classify(&chunk), classify_scalar(&chunk));
-            let fields = |m: Ascii| {
-                [
-                    m.high,
-                    m.continuation,
-                    m.space,
-                    m.newline,
-                    m.letter,
-                    m.upper,
-                    m.digit,
-                    m.control,
-                    m.terminal,
-                    m.dot,
-                    m.hash,
-                    m.brace,
-                    m.markup,
-                ]
-            };
-            assert_eq!(fields(a), fields(b), "from {first}");
+    fn bits_are_spread() {
+        for bits in 0..=255u8 {
+            let want = (0..8).map(|at| u64::from(bits >> at & 1) << (8 * at)).sum::<u64>();
+            assert_eq!(spread(bits), want);
+        }
+    }
+
+    #[test]
+    fn the_han_that_vectors_see_are_what_the_table_says() {
+        use crate::classes::{ALPHA, HAN, UNIT};
+        for code in 0x4e00..=0x9fff {
+            assert_eq!(classes::table()[code], ALPHA | HAN | UNIT, "U+{code:04X}");
         }
     }
 
@@ -416,9 +324,9 @@ mod tests {
     fn ellipses_across_blocks() {
         for pad in 0..130 {
             let mut index = Index::default();
-            index.read(&("x".repeat(pad) + "..."), true);
+            index.read(&("x".repeat(pad) + "..."), true, classify);
             assert!(index.counts.has_ellipsis);
-            index.read(&("x".repeat(pad) + ".."), true);
+            index.read(&("x".repeat(pad) + ".."), true, classify);
             assert!(!index.counts.has_ellipsis);
         }
     }
@@ -427,7 +335,7 @@ mod tests {
     fn chars_of_ranges() {
         let text = "añ国𠀀".repeat(30);
         let mut index = Index::default();
-        index.read(&text, true);
+        index.read(&text, true, classify);
         for (from, _) in text.char_indices() {
             assert_eq!(index.chars(from, text.len()), text[from..].chars().count());
             assert_eq!(index.chars(0, from), text[..from].chars().count());

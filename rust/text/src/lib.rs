@@ -1,5 +1,6 @@
 //! One-pass text statistics, rules, normalisation and language for corpus filtering.
 
+mod ascii;
 mod charset;
 mod chinese;
 mod classes;

@@ -9,7 +9,8 @@ const DASHES: &str = "-*+–—·・";
 
 /// Whether a line (without blanks before it) starts with a list mark.
 pub fn starts_with_bullet(line: &str) -> bool {
-    if line.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric) {
+    // No mark begins with a letter, a digit, or a byte above those of U+3FFF.
+    if line.as_bytes().first().is_some_and(|&b| b.is_ascii_alphanumeric() || b >= 0xe4) {
         return false;
     }
     let mut characters = line.chars();

@@ -1,21 +1,22 @@
 //! All statistics of a text: one pass of bitmaps, one over its tokens and lines, one over the
 //! places where something repeats.
 
+use std::ops::Range;
+
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::ascii::{self, Ascii};
 use crate::compat;
-use crate::grams::{self, Grams};
+use crate::grams;
 use crate::index::Index;
 use crate::lines::{self, Repeats};
-use crate::markup::markup_chars;
-use crate::metrics::{Metric, Metrics};
+use crate::metrics::Metrics;
 use crate::phrases::{self, Phrase};
 use crate::sentences::{self, line_ends_sentence};
 use crate::stop_words;
-use crate::vocabulary::{
-    ENDS_CLAUSE, HAS_LETTER, IN_PHRASE, IS_CAPITALS, IS_STOP_WORD, IS_UNIT, IS_WORD, Judge,
-    STOP_WORD_SHIFT, Vocabulary,
-};
+use crate::vocabulary::{CLAUSE_SHIFT, IN_PHRASE, IS_WORD, Judge, Vocabulary};
+
+mod figures;
 
 /// Lines of at most this many characters are short (FineWeb, Penedo et al. 2024, §3.6).
 pub const SHORT_LINE: usize = 30;
@@ -27,7 +28,12 @@ const LONGEST_WORD: u32 = 1000;
 pub struct Measurer {
     index: Index,
     vocabulary: Vocabulary,
+    /// First byte of each token, and the byte after its last.
+    starts: Vec<u32>,
+    ends: Vec<u32>,
+    /// Number of each token, and the characters of all tokens up to it.
     tokens: Vec<u32>,
+    reach: Vec<u32>,
     grams: grams::Counter,
     lines: Repeats,
     paragraphs: Repeats,
@@ -48,6 +54,7 @@ struct Totals {
     boilerplate: u64,
     filler: u64,
     longest_clause: u64,
+    token_chars: u32,
     longest_newlines: u64,
 }
 
@@ -74,7 +81,8 @@ struct LineWords {
 }
 
 impl Measurer {
-    /// Statistics of `text`, a record in `language` (ISO 639-1) if that is known.
+    /// Statistics of `text`, a record in `language` (ISO 639-1) if that is known. Of a text above
+    /// 4 GiB, the first 4 GiB are measured.
     pub fn measure(&mut self, text: &str, language: Option<&str>) -> Metrics {
         self.run(text, language, false)
     }
@@ -88,67 +96,130 @@ impl Measurer {
         let list = language.and_then(stop_words::list);
         let (number, stop_words) = list.unwrap_or((0, &[]));
         let judge = Judge { list: number, stop_words, compat: is_compat };
-        let mut metrics = Metrics::default();
+        let text = within_limit(text);
+        let mut metrics = self.dispatch(text, judge);
         metrics.has_stop_words = list.is_some();
-        self.index.read(text, !is_compat);
-        self.vocabulary.reset(self.index.counts.tokens as usize);
-        self.tokens.clear();
+        metrics
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn dispatch(&mut self, text: &str, judge: Judge<'_>) -> Metrics {
+        let modern = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        if modern {
+            // SAFETY: the processor was just asked for each of them.
+            return unsafe { self.all_modern(text, judge) };
+        }
+        self.all(text, judge, ascii::classify)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn dispatch(&mut self, text: &str, judge: Judge<'_>) -> Metrics {
+        self.all(text, judge, ascii::classify)
+    }
+
+    /// `all`, compiled for processors of 2013 and later.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn all_modern(&mut self, text: &str, judge: Judge<'_>) -> Metrics {
+        self.all(text, judge, |chunk| ascii::classify_avx2(chunk))
+    }
+
+    #[inline(always)]
+    fn all(
+        &mut self,
+        text: &str,
+        judge: Judge<'_>,
+        classify: impl Fn(&[u8; 64]) -> Ascii,
+    ) -> Metrics {
+        let mut metrics = Metrics::default();
+        self.index.read(text, !judge.compat, classify);
+        let tokens = self.index.counts.tokens as usize;
+        spread(self.index.blocks.iter().map(|b| b.start), tokens, &mut self.starts);
+        spread(self.index.blocks.iter().map(|b| b.end), tokens, &mut self.ends);
+        self.vocabulary.reset(tokens);
+        // Written token by token: what was there before does not matter.
+        self.tokens.resize(tokens, 0);
+        self.reach.resize(tokens + 1, 0);
         self.lines.reset();
         self.paragraphs.reset();
         let totals = self.walk(text, judge);
-        let rule = if is_compat { grams::Rule::Datatrove } else { grams::Rule::Covered };
-        let grams = self.grams.count(&self.tokens, &self.vocabulary.words, rule);
+        let rule = if judge.compat { grams::Rule::Datatrove } else { grams::Rule::Covered };
+        let grams = self.grams.count(&self.tokens, &self.reach, self.vocabulary.words(), rule);
         self.character_metrics(&mut metrics, text);
         self.word_metrics(&mut metrics);
         self.line_metrics(&mut metrics, &totals);
-        self.gram_metrics(&mut metrics, &grams, is_compat);
-        if is_compat {
+        self.gram_metrics(&mut metrics, &grams, totals.token_chars, judge.compat);
+        if judge.compat {
             compat::line_metrics(text, &self.index, &mut self.lines, &mut metrics);
         }
         metrics
     }
 
+    #[inline(always)]
     fn walk(&mut self, text: &str, judge: Judge<'_>) -> Totals {
         let mut totals = Totals::default();
         let mut paragraph = Paragraph::default();
-        let (mut from, mut newlines) = (0, 0);
+        let (mut from, mut newlines, mut first, mut before) = (0, 0, 0, 0);
         for block in 0..self.index.blocks.len() {
-            let mut bits = self.index.blocks[block].newline;
+            let bitmap = self.index.blocks[block];
+            let mut bits = bitmap.newline;
             while bits != 0 {
-                let to = block * 64 + bits.trailing_zeros() as usize;
+                let bit = bits.trailing_zeros();
+                let to = block * 64 + bit as usize;
                 bits &= bits - 1;
                 newlines = if to == from { newlines + 1 } else { 1 };
                 totals.longest_newlines = totals.longest_newlines.max(newlines);
-                self.line(text, from, to, judge, &mut totals, &mut paragraph);
+                let after = before + (bitmap.start & !(!0 << bit)).count_ones() as usize;
+                self.line(text, from..to, first..after, judge, &mut totals, &mut paragraph);
                 from = to + 1;
+                first = after;
             }
+            before += bitmap.start.count_ones() as usize;
         }
-        self.line(text, from, text.len(), judge, &mut totals, &mut paragraph);
+        self.line(text, from..text.len(), first..before, judge, &mut totals, &mut paragraph);
         self.end_paragraph(&mut totals, &mut paragraph);
         totals
+    }
+
+    /// Bytes of a line without the blanks around it.
+    #[inline(always)]
+    fn trimmed(&self, text: &str, line: &Range<usize>, tokens: &Range<usize>) -> Range<usize> {
+        if self.index.counts.anomalous_spaces > 0 {
+            // The separators U+001C to U+001F part tokens, and yet are no blanks around a line.
+            let whole = &text[line.clone()];
+            let from = line.start + (whole.len() - whole.trim_start().len());
+            return from..from + whole.trim().len();
+        }
+        if tokens.is_empty() {
+            return line.start..line.start;
+        }
+        self.starts[tokens.start] as usize..self.ends[tokens.end - 1] as usize
     }
 
     #[inline(always)]
     fn line(
         &mut self,
         text: &str,
-        from: usize,
-        to: usize,
+        line: Range<usize>,
+        tokens: Range<usize>,
         judge: Judge<'_>,
         totals: &mut Totals,
         paragraph: &mut Paragraph,
     ) {
-        let whole = &text[from..to];
-        let line = whole.trim();
-        if line.is_empty() {
+        let Range { start, end } = self.trimmed(text, &line, &tokens);
+        if start == end {
             self.end_paragraph(totals, paragraph);
             return;
         }
-        let start = from + (whole.len() - whole.trim_start().len());
-        let end = start + line.len();
-        let words = self.line_tokens(text, start, end, judge, totals, paragraph);
+        let line = &text[start..end];
+        let words = self.line_tokens(text, tokens, judge, totals, paragraph);
         let chars = self.index.chars(start, end);
-        let hash = xxh3_64(line.as_bytes());
+        // A single line repeats nothing.
+        let hash = if self.index.counts.newlines > 0 { xxh3_64(line.as_bytes()) } else { 0 };
         self.lines.push(hash, chars as u64);
         paragraph.open = true;
         paragraph.hash = lines::join(paragraph.hash, hash);
@@ -177,229 +248,98 @@ impl Measurer {
         totals.boilerplate += u64::from(words.boilerplate);
     }
 
-    /// Numbers the tokens that start in `from..to`.
+    /// Numbers a line's tokens.
     #[inline(always)]
     fn line_tokens(
         &mut self,
         text: &str,
-        from: usize,
-        to: usize,
+        tokens: Range<usize>,
         judge: Judge<'_>,
         totals: &mut Totals,
         paragraph: &mut Paragraph,
     ) -> LineWords {
         let mut line = LineWords::default();
-        let (first, last) = (from / 64, (to - 1) / 64);
-        for block in first..=last {
-            let bitmap = self.index.blocks[block];
-            let mut starts = bitmap.start;
-            if block == first {
-                starts &= !0 << (from % 64);
-            }
-            if block == last {
-                starts &= !0 >> (63 - (to - 1) % 64);
-            }
-            while starts != 0 {
-                let bit = starts.trailing_zeros();
-                starts &= starts - 1;
-                let start = block * 64 + bit as usize;
-                let stops = bitmap.stop & (!1u64 << bit);
-                let end = if stops == 0 {
-                    self.next_stop(block + 1).min(text.len())
-                } else {
-                    block * 64 + stops.trailing_zeros() as usize
-                };
-                let number = self.vocabulary.number(text, start, end, judge);
-                self.tokens.push(number);
-                let word = self.vocabulary.words[number as usize];
-                if word.flags & IS_WORD != 0 {
-                    line.words += 1;
-                    line.last = Some(start);
-                    paragraph.clause += 1;
-                }
-                line.longest = line.longest.max(word.chars);
-                if word.flags & (ENDS_CLAUSE | IN_PHRASE) != 0 {
-                    if word.flags & ENDS_CLAUSE != 0 {
-                        totals.longest_clause = totals.longest_clause.max(paragraph.clause);
-                        paragraph.clause = 0;
-                    }
-                    if word.flags & IN_PHRASE != 0 {
-                        match phrases::at(text.as_bytes(), start, end) {
-                            Some(Phrase::Filler) => totals.filler += 1,
-                            Some(Phrase::Boilerplate) => line.boilerplate = true,
-                            None => {}
-                        }
-                    }
+        let (starts, ends) = (&self.starts[tokens.clone()], &self.ends[tokens.clone()]);
+        let reach = &mut self.reach[tokens.start + 1..=tokens.end];
+        let numbers = &mut self.tokens[tokens];
+        let (mut clause, mut longest_clause) = (paragraph.clause, totals.longest_clause);
+        for (((&start, &end), number), reach) in starts.iter().zip(ends).zip(numbers).zip(reach) {
+            let (start, end) = (start as usize, end as usize);
+            let (name, chars, flags) = self.vocabulary.number(text, start, end, judge);
+            *number = name;
+            totals.token_chars += chars;
+            *reach = totals.token_chars;
+            let is_word = u64::from(flags & IS_WORD);
+            line.words += is_word;
+            line.longest = line.longest.max(chars);
+            clause += is_word;
+            longest_clause = longest_clause.max(clause);
+            // Back to 0 after a token that ends a clause, without a branch.
+            clause &= u64::from(flags >> CLAUSE_SHIFT & 1).wrapping_sub(1);
+            line.last = if is_word == 1 { Some(start) } else { line.last };
+            if flags & IN_PHRASE != 0 {
+                match phrases::at(text.as_bytes(), start, end) {
+                    Some(Phrase::Filler) => totals.filler += 1,
+                    Some(Phrase::Boilerplate) => line.boilerplate = true,
+                    None => {}
                 }
             }
         }
+        paragraph.clause = clause;
+        totals.longest_clause = longest_clause;
         line
     }
 
-    fn next_stop(&self, from: usize) -> usize {
-        for (block, bitmap) in self.index.blocks.iter().enumerate().skip(from) {
-            if bitmap.stop != 0 {
-                return block * 64 + bitmap.stop.trailing_zeros() as usize;
-            }
-        }
-        usize::MAX
-    }
-
+    #[inline(always)]
     fn end_paragraph(&mut self, totals: &mut Totals, paragraph: &mut Paragraph) {
         if !paragraph.open {
             return;
         }
         self.paragraphs.push(paragraph.hash, paragraph.chars);
         totals.sentences += u64::from(paragraph.sentence_open);
-        totals.longest_clause = totals.longest_clause.max(paragraph.clause);
         *paragraph = Paragraph::default();
     }
+}
 
-    fn character_metrics(&self, metrics: &mut Metrics, text: &str) {
-        use Metric::{
-            AnomalousShare, BlankShare, Chars, CurlyBrackets, DigitShare, EllipsisWordRatio,
-            EndsWithColon, HanShare, LetterShare, MarkupShare, NewlineShare, PunctuationShare,
-            UpperShare,
-        };
-        let counts = &self.index.counts;
-        let all = counts.chars as f64;
-        let visible = (counts.chars - counts.spaces) as f64;
-        let known = counts.letters
-            + counts.digits
-            + counts.marks
-            + (counts.anomalous - counts.anomalous_spaces);
-        metrics.count(Chars, counts.chars);
-        metrics.ratio(LetterShare, counts.letters as f64, visible);
-        metrics.ratio(DigitShare, counts.digits as f64, visible);
-        metrics.ratio(UpperShare, counts.upper as f64, counts.letters as f64);
-        metrics.ratio(PunctuationShare, visible - known as f64, visible);
-        metrics.ratio(HanShare, counts.han as f64, visible);
-        metrics.ratio(AnomalousShare, counts.anomalous as f64, all);
-        metrics.ratio(BlankShare, counts.spaces as f64, all);
-        metrics.ratio(NewlineShare, counts.newlines as f64, all);
-        metrics.count(CurlyBrackets, counts.braces);
-        let markup = if counts.has_markup { markup_chars(text) } else { 0 };
-        metrics.ratio(MarkupShare, (markup as f64).min(all), all);
-        let ellipses = if counts.has_ellipsis {
-            text.matches("...").count() + text.matches('…').count()
-        } else {
-            0
-        };
-        metrics.ratio(EllipsisWordRatio, ellipses as f64, counts.tokens as f64);
-        metrics.count(EndsWithColon, u64::from(text.trim_end().ends_with([':', '：'])));
+/// Positions are kept in 32 bits.
+fn within_limit(text: &str) -> &str {
+    let mut limit = text.len().min(u32::MAX as usize - 64);
+    while !text.is_char_boundary(limit) {
+        limit -= 1;
     }
+    &text[..limit]
+}
 
-    fn word_metrics(&self, metrics: &mut Metrics) {
-        use Metric::{
-            AlphaWordShare, CapitalWordShare, MeanWordLength, StopWordShare, StopWords,
-            SymbolWords, UniqueWordShare, UniqueWords, UnitShare, WordEntropy, Words,
-        };
-        let (mut words, mut unique, mut chars, mut letters, mut capitals) = (0u64, 0u64, 0, 0, 0);
-        let (mut stops, mut stop_total, mut units, mut logs) = (0u64, 0u64, 0u64, 0.0);
-        for word in &self.vocabulary.words {
-            let count = u64::from(word.count);
-            let of = |flag: u16| if word.flags & flag != 0 { count } else { 0 };
-            letters += of(HAS_LETTER);
-            if word.flags & IS_WORD != 0 {
-                words += count;
-                unique += 1;
-                chars += count * u64::from(word.chars);
-                capitals += of(IS_CAPITALS);
-                units += of(IS_UNIT);
-                if word.count > 1 {
-                    logs += count as f64 * (count as f64).log2();
-                }
+/// Writes the places of all ones, `total` of them, to `out`.
+#[inline(always)]
+fn spread(bitmaps: impl Iterator<Item = u64>, total: usize, out: &mut Vec<u32>) {
+    // A block writes eight places at once, wanted or not, which the next one overwrites.
+    if out.len() < total + 64 {
+        out.resize(total + 64, 0);
+    }
+    let mut at = 0;
+    for (block, mut bits) in bitmaps.enumerate() {
+        let base = block as u32 * 64;
+        let count = bits.count_ones() as usize;
+        let mut written = 0;
+        loop {
+            for place in &mut out[at + written..at + written + 8] {
+                *place = base.wrapping_add(bits.trailing_zeros());
+                bits &= bits.wrapping_sub(1);
             }
-            if word.flags & IS_STOP_WORD != 0 {
-                // Lists are far shorter than 64 words.
-                stops |= 1u64 << (word.flags >> STOP_WORD_SHIFT & 63);
-                stop_total += count;
+            written += 8;
+            if written >= count {
+                break;
             }
         }
-        let tokens = self.tokens.len() as f64;
-        let total = words as f64;
-        metrics.count(Words, words);
-        metrics.count(SymbolWords, self.tokens.len() as u64 - words);
-        metrics.count(UniqueWords, unique);
-        metrics.ratio(MeanWordLength, chars as f64, total);
-        metrics.ratio(UniqueWordShare, unique as f64, total);
-        // H = log2 n − Σ c·log2 c / n.
-        let entropy = if words > 0 { (total.log2() - logs / total).max(0.0) } else { 0.0 };
-        metrics.set(WordEntropy, entropy);
-        metrics.ratio(AlphaWordShare, letters as f64, tokens);
-        metrics.ratio(CapitalWordShare, capitals as f64, total);
-        metrics.count(StopWords, u64::from(stops.count_ones()));
-        metrics.ratio(StopWordShare, stop_total as f64, total);
-        metrics.ratio(UnitShare, units as f64, total);
-    }
-
-    fn line_metrics(&self, metrics: &mut Metrics, totals: &Totals) {
-        use Metric::{
-            BoilerplateLines, BulletLineShare, DuplicateLineCharShare, DuplicateLineShare,
-            DuplicateParagraphCharShare, DuplicateParagraphShare, DuplicateTextCharShare,
-            EllipsisLineShare, Lines, LongestClause, LongestLine, LongestNewlineRun, LoremIpsum,
-            MeanLineLength, Paragraphs, ProseSentences, Sentences, ShortLineShare,
-            TerminalLineShare,
-        };
-        let counts = &self.index.counts;
-        let lines = totals.lines as f64;
-        metrics.count(Lines, totals.lines);
-        metrics.count(Sentences, totals.sentences);
-        metrics.count(Paragraphs, self.paragraphs.total);
-        metrics.ratio(BulletLineShare, totals.bullets as f64, lines);
-        metrics.ratio(EllipsisLineShare, totals.ellipses as f64, lines);
-        metrics.ratio(TerminalLineShare, totals.terminal as f64, lines);
-        metrics.ratio(ShortLineShare, totals.short as f64, lines);
-        metrics.ratio(MeanLineLength, totals.line_chars as f64, lines);
-        metrics.count(LongestLine, totals.longest_line as u64);
-        metrics.count(LongestNewlineRun, totals.longest_newlines);
-        metrics.count(LongestClause, totals.longest_clause);
-        metrics.count(LoremIpsum, totals.filler);
-        metrics.count(BoilerplateLines, totals.boilerplate);
-        metrics.count(ProseSentences, totals.prose_sentences);
-        let repeated = |metrics: &mut Metrics, from: &Repeats, share, char_share| {
-            metrics.ratio(share, from.repeated as f64, from.total as f64);
-            metrics.ratio(char_share, from.repeated_chars as f64, from.total_chars as f64);
-        };
-        repeated(metrics, &self.lines, DuplicateLineShare, DuplicateLineCharShare);
-        repeated(metrics, &self.paragraphs, DuplicateParagraphShare, DuplicateParagraphCharShare);
-        let text_chars = (counts.chars - counts.newlines) as f64;
-        metrics.ratio(DuplicateTextCharShare, self.lines.repeated_chars as f64, text_chars);
-    }
-
-    fn gram_metrics(&self, metrics: &mut Metrics, grams: &Grams, is_compat: bool) {
-        use Metric::{
-            Duplicate5GramShare, Duplicate6GramShare, Duplicate7GramShare, Duplicate8GramShare,
-            Duplicate9GramShare, Duplicate10GramShare, HashWordRatio, NewlinesPerWord,
-            Top2GramShare, Top3GramShare, Top4GramShare,
-        };
-        let words = &self.vocabulary.words;
-        let token_chars: u64 = words.iter().map(|w| u64::from(w.count) * u64::from(w.chars)).sum();
-        let whole = if is_compat { self.index.counts.chars } else { token_chars } as f64;
-        let top = [Top2GramShare, Top3GramShare, Top4GramShare];
-        for (metric, chars) in top.into_iter().zip(grams.top) {
-            metrics.ratio(metric, chars as f64, whole);
-        }
-        let duplicate = [
-            Duplicate5GramShare,
-            Duplicate6GramShare,
-            Duplicate7GramShare,
-            Duplicate8GramShare,
-            Duplicate9GramShare,
-            Duplicate10GramShare,
-        ];
-        for (metric, chars) in duplicate.into_iter().zip(grams.duplicate) {
-            metrics.ratio(metric, chars as f64, whole);
-        }
-        let tokens = self.tokens.len() as f64;
-        metrics.ratio(HashWordRatio, self.index.counts.hashes as f64, tokens);
-        metrics.ratio(NewlinesPerWord, self.index.counts.newlines as f64, tokens);
+        at += count;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metric;
 
     fn value(text: &str, metric: Metric) -> f64 {
         Measurer::default().measure(text, Some("en")).get(metric)

@@ -18,13 +18,16 @@ pub struct Ends {
 /// ASCII ones do when a blank or the line's end follows (so `3.14` and `v1.2` do not), or, between
 /// characters of scripts without blanks, when such a character follows. A full stop does not when
 /// the next word is in lower case ("e.g. this") or the stop belongs to an initial ("J. Smith").
+#[inline(always)]
 pub fn ends(text: &str, blocks: &[Block], from: usize, to: usize) -> Ends {
     let mut found = Ends { count: 0, last: from };
     if from == to {
         return found;
     }
     let mut next = from;
-    for (block, bitmap) in blocks.iter().enumerate().take((to - 1) / 64 + 1).skip(from / 64) {
+    let first = from / 64;
+    for (offset, bitmap) in blocks[first..=(to - 1) / 64].iter().enumerate() {
+        let block = first + offset;
         let mut bits = bitmap.terminal;
         while bits != 0 {
             let at = block * 64 + bits.trailing_zeros() as usize;
@@ -32,9 +35,12 @@ pub fn ends(text: &str, blocks: &[Block], from: usize, to: usize) -> Ends {
             if at < next || at >= to {
                 continue;
             }
-            let (after, only_stops) = run(&text[at..to]);
+            let (after, is_end) = common(text.as_bytes(), at, to).unwrap_or_else(|| {
+                let (after, only_stops) = run(&text[at..to]);
+                (after, is_end(text, at, at + after, to, only_stops))
+            });
             next = at + after;
-            if is_end(text, at, next, to, only_stops) {
+            if is_end {
                 found = Ends { count: found.count + 1, last: next };
             }
         }
@@ -48,6 +54,25 @@ pub fn line_ends_sentence(line: &str) -> bool {
     let table = classes::table();
     let mark = line.chars().rev().find(|&c| table[c as usize] & CLOSER == 0);
     mark.is_some_and(|c| table[c as usize] & TERMINAL != 0)
+}
+
+/// What `run` and `is_end` say of the common cases, by a look at a few bytes; `None` for others.
+#[inline(always)]
+fn common(bytes: &[u8], at: usize, to: usize) -> Option<(usize, bool)> {
+    // Four bytes: the mark and what follows, all within the line.
+    let four = bytes[..to].get(at..at + 4)?;
+    if four[0] >= 0x80 {
+        // A mark of another script always ends a sentence; before Han its run is over.
+        let is_wide = four[0] & 0xf0 == 0xe0;
+        return (is_wide && matches!(four[3], 0xe4..=0xe9)).then_some((3, true));
+    }
+    if four[1].is_ascii_alphanumeric() {
+        return Some((1, false));
+    }
+    let before = bytes[at.checked_sub(1)?];
+    let is_plain = before.is_ascii_lowercase() || before.is_ascii_digit();
+    let starts_anew = four[2].is_ascii_uppercase() || four[2].is_ascii_digit();
+    (four[1] == b' ' && (is_plain && starts_anew || four[0] != b'.')).then_some((1, true))
 }
 
 /// Length of a run of marks and closers, and whether its marks are all full stops.
@@ -103,7 +128,7 @@ mod tests {
 
     fn count(text: &str) -> u64 {
         let mut index = Index::default();
-        index.read(text, true);
+        index.read(text, true, crate::ascii::classify);
         ends(text, &index.blocks, 0, text.len()).count
     }
 

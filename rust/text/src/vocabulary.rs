@@ -2,7 +2,6 @@
 
 use crate::classes::{self, ALNUM, ALPHA, CLAUSE, LOWER, SYMBOL, UNIT, UPPER};
 use crate::phrases;
-use crate::table::Table;
 
 /// The token has a letter or digit (or, in `compat`, a character outside datatrove's punctuation).
 pub const IS_WORD: u16 = 1;
@@ -13,7 +12,9 @@ pub const IS_CAPITALS: u16 = 1 << 2;
 /// The token is one character of a script without blanks.
 pub const IS_UNIT: u16 = 1 << 3;
 /// The token has punctuation that ends a clause.
-pub const ENDS_CLAUSE: u16 = 1 << 4;
+pub const ENDS_CLAUSE: u16 = 1 << CLAUSE_SHIFT;
+/// Which bit that is.
+pub const CLAUSE_SHIFT: u32 = 4;
 /// The token is a stop word of the record's language.
 pub const IS_STOP_WORD: u16 = 1 << 5;
 /// Where a stop word's place in its list (below 256) stands in the flags.
@@ -43,65 +44,171 @@ pub struct Judge<'a> {
     pub compat: bool,
 }
 
-/// Tokens looked at lately, whatever their text: a power of two, small enough for the second-level
-/// cache. Common words are looked at once and not in each text.
-const REMEMBERED: usize = 1 << 13;
+impl Judge<'_> {
+    /// Part of a token's key: its look depends on the list and on whose definitions hold.
+    #[inline(always)]
+    fn kind(self) -> u64 {
+        (self.list << 1 | u64::from(self.compat)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
+}
+
+/// Slots to begin with, 32 bytes each: common tokens stay in the second-level cache.
+const SLOTS: usize = 1 << 15;
+/// A text begins with at most so many tokens known from texts before it.
+const REMEMBERED: usize = SLOTS / 2;
+
+/// A token that was met, in this text or an earlier one: what a token is depends on nothing else.
+#[derive(Clone, Copy, Default)]
+#[repr(align(32))]
+struct Slot {
+    key: u64,
+    /// The text in which it was last met; 0 marks an empty slot, 1 no text.
+    text: u32,
+    /// Its number there.
+    number: u32,
+    chars: u32,
+    flags: u16,
+}
 
 /// Numbers the different tokens of one text in order of appearance.
+///
+/// One table serves all texts: so a token is looked at once, and a lookup that finds it known from
+/// an earlier text costs no more than one that finds it known from this.
 pub struct Vocabulary {
-    table: Table,
-    /// The different tokens.
-    pub words: Vec<Word>,
-    /// Key and look of a token, at the place its key gives.
-    remembered: Box<[(u64, Word)]>,
+    slots: Box<[Slot]>,
+    shift: u32,
+    filled: usize,
+    text: u32,
+    /// The different tokens, and room for one more.
+    words: Vec<Word>,
+    len: usize,
 }
 
 impl Default for Vocabulary {
     fn default() -> Self {
-        let empty = (0, Word { count: 0, chars: 0, flags: 0 });
-        let remembered = vec![empty; REMEMBERED].into_boxed_slice();
-        Self { table: Table::default(), words: Vec::new(), remembered }
+        let mut empty =
+            Self { slots: Box::default(), shift: 0, filled: 0, text: 1, words: Vec::new(), len: 0 };
+        empty.clear(SLOTS);
+        empty
     }
 }
 
 impl Vocabulary {
     /// Forgets the last text; the next one has so many tokens.
     pub fn reset(&mut self, tokens: usize) {
-        self.words.clear();
-        // Texts have fewer different words the longer they are; the table grows where that is wrong.
-        self.table.reset((tokens / 2).min(1 << 11));
+        if self.filled > REMEMBERED || self.text == u32::MAX {
+            self.clear(SLOTS);
+        }
+        self.text += 1;
+        self.len = 0;
+        let empty = Word { count: 0, chars: 0, flags: 0 };
+        if self.words.len() <= tokens {
+            self.words.resize(tokens + 1, empty);
+        }
     }
 
-    /// The number of the token at `from..to` of `text`, counted once more.
+    /// The different tokens of the text, by number.
+    pub fn words(&self) -> &[Word] {
+        &self.words[..self.len]
+    }
+
+    /// The number and look of the token at `from..to` of `text`, counted once more.
     #[inline(always)]
-    pub fn number(&mut self, text: &str, from: usize, to: usize, judge: Judge<'_>) -> u32 {
-        let fresh = self.words.len() as u32;
-        let key = hash(text.as_bytes(), from, to);
-        let number = self.table.get_or_insert(key, fresh);
-        if number == fresh {
-            self.meet(&text[from..to], key, judge);
-        } else {
-            self.words[number as usize].count += 1;
+    pub fn number(
+        &mut self,
+        text: &str,
+        from: usize,
+        to: usize,
+        judge: Judge<'_>,
+    ) -> (u32, u32, u16) {
+        let key = hash(text.as_bytes(), from, to) ^ judge.kind();
+        let mask = self.slots.len() - 1;
+        let mut at = (key >> self.shift) as usize;
+        loop {
+            at &= mask;
+            let slot = &self.slots[at];
+            if slot.text == 0 {
+                at = self.meet(&text[from..to], key, judge);
+                break;
+            }
+            if slot.key == key {
+                break;
+            }
+            at += 1;
         }
-        number
+        let slot = &mut self.slots[at];
+        // Whether a token is new to the text is a coin toss: nothing here branches on it.
+        let is_new = slot.text != self.text;
+        let number = if is_new { self.len as u32 } else { slot.number };
+        slot.text = self.text;
+        slot.number = number;
+        let (chars, flags) = (slot.chars, slot.flags);
+        self.words[self.len] = Word { count: 0, chars, flags };
+        self.words[number as usize].count += 1;
+        self.len += usize::from(is_new);
+        (number, chars, flags)
     }
 
-    #[inline]
-    fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) {
-        // The look depends on the list of stop words and on whose definitions hold.
-        let kind = judge.list << 1 | u64::from(judge.compat);
-        let key = key ^ kind.wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        let place = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize % REMEMBERED;
-        let (known, word) = self.remembered[place];
-        if known == key && word.count > 0 {
-            self.words.push(word);
-            return;
+    /// Puts a token that no text had before into the table; returns where.
+    #[cold]
+    #[inline(never)]
+    fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) -> usize {
+        if self.filled * 2 >= self.slots.len() {
+            let old = std::mem::take(&mut self.slots);
+            self.clear(old.len() * 2);
+            for slot in old.iter().filter(|slot| slot.text != 0) {
+                let at = self.free(slot.key);
+                self.slots[at] = *slot;
+                self.filled += 1;
+            }
         }
-        let word = look_at(token, judge);
-        self.remembered[place] = (key, word);
-        self.words.push(word);
+        let (chars, flags) = look_at(token, judge);
+        let at = self.free(key);
+        // As if met in the text before: `number` counts it.
+        self.slots[at] = Slot { key, text: self.text - 1, number: 0, chars, flags };
+        self.filled += 1;
+        at
+    }
+
+    fn free(&self, key: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = (key >> self.shift) as usize;
+        while self.slots[at & mask].text != 0 {
+            at += 1;
+        }
+        at & mask
+    }
+
+    fn clear(&mut self, slots: usize) {
+        if self.slots.len() == slots {
+            self.slots.fill(Slot::default());
+        } else {
+            self.slots = vec![Slot::default(); slots].into_boxed_slice();
+        }
+        self.shift = 64 - slots.trailing_zeros();
+        self.filled = 0;
+        if self.text == u32::MAX {
+            self.text = 1;
+        }
     }
 }
+
+/// Sixteen bytes of ones up to a length, zeros above.
+const MASKS: [(u64, u64); 17] = {
+    let mut masks = [(0, 0); 17];
+    let mut length = 0;
+    while length <= 16 {
+        let low = if length >= 8 { !0 } else { (1u64 << (8 * length)) - 1 };
+        let high = match length {
+            0..=8 => 0,
+            16 => !0,
+            _ => (1u64 << (8 * (length - 8))) - 1,
+        };
+        masks[length] = (low, high);
+        length += 1;
+    }
+    masks
+};
 
 /// Up to eight bytes from `from`, zeros after `to`.
 #[inline(always)]
@@ -129,34 +236,65 @@ fn lower_bits(word: u64) -> u64 {
         .sum()
 }
 
-/// A key that differs for different tokens: themselves up to eight bytes (UTF-8 text of that length
-/// can't equal a mixed one but by the 1 in 2^64 chance), a folded-multiply hash above (wyhash's way).
+/// A 64-bit hash of a token: folded multiplication (wyhash's way) of its sixteen bytes and length,
+/// of all its bytes where it is longer.
 #[inline(always)]
 fn hash(bytes: &[u8], from: usize, to: usize) -> u64 {
-    const A: u64 = 0xA076_1D64_78BD_642F;
-    const B: u64 = 0xE703_7ED1_A0B4_28DB;
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        (product as u64) ^ (product >> 64) as u64
-    };
     let length = to - from;
-    if length <= 8 {
-        return load(bytes, from, to);
+    if length <= 16 {
+        let (low, high) = match bytes.get(from..from + 16) {
+            Some(chunk) => {
+                let mut sixteen = [0; 16];
+                sixteen.copy_from_slice(chunk);
+                let both = u128::from_le_bytes(sixteen);
+                let (low, high) = MASKS[length];
+                (both as u64 & low, (both >> 64) as u64 & high)
+            }
+            None => near_end(bytes, from, to),
+        };
+        return fold(low ^ A, high ^ B ^ spread(length));
     }
-    let mut state = length as u64 ^ A;
-    let mut at = from;
+    long_hash(&bytes[from..to])
+}
+
+const A: u64 = 0xA076_1D64_78BD_642F;
+const B: u64 = 0xE703_7ED1_A0B4_28DB;
+
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product as u64) ^ (product >> 64) as u64
+}
+
+/// A length in all bits: in the lowest alone it would cancel against the text ("+--…" of 17 bytes
+/// against "---…" of 23).
+#[inline(always)]
+fn spread(length: usize) -> u64 {
+    (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+#[cold]
+#[inline(never)]
+fn near_end(bytes: &[u8], from: usize, to: usize) -> (u64, u64) {
+    let middle = to.min(from + 8);
+    (load(bytes, from, middle), load(bytes, middle, to))
+}
+
+#[inline(never)]
+fn long_hash(bytes: &[u8]) -> u64 {
+    let to = bytes.len();
+    let (mut state, mut at) = (spread(to) ^ A, 0);
     while to - at > 16 {
         state = fold(load(bytes, at, at + 8) ^ state, load(bytes, at + 8, at + 16) ^ B);
         at += 16;
     }
-    // The last sixteen bytes, overlapping what was read before where the token is long enough.
-    let first = load(bytes, at, to);
-    fold(first ^ state, load(bytes, to - 8, to) ^ B) | 1 << 63
+    // The last sixteen bytes, overlapping what was read before.
+    fold(load(bytes, to - 16, to - 8) ^ state, load(bytes, to - 8, to) ^ B)
 }
 
 /// Character count and flags of a token that was not seen before.
 #[inline(never)]
-fn look_at(token: &str, judge: Judge<'_>) -> Word {
+fn look_at(token: &str, judge: Judge<'_>) -> (u32, u16) {
     let table = classes::table();
     let (mut any, mut all, mut chars) = (0u16, !0u16, 0u32);
     if token.is_ascii() {
@@ -190,7 +328,7 @@ fn look_at(token: &str, judge: Judge<'_>) -> Word {
             }
         }
     }
-    Word { count: 1, chars, flags }
+    (chars, flags)
 }
 
 fn stop_key(core: &[u8], exact: bool) -> u64 {
@@ -210,7 +348,7 @@ mod tests {
     const PLAIN: Judge<'_> = Judge { list: 0, stop_words: &[], compat: false };
 
     fn flags(token: &str) -> u16 {
-        look_at(token, PLAIN).flags
+        look_at(token, PLAIN).1
     }
 
     #[test]
@@ -228,16 +366,46 @@ mod tests {
         let text = "a ab abc abcdefgh abcdefghi abcdefghj abcdefghijklmnop abcdefghijklmnopq \
                     abcdefghijklmnopabcdefghijklmnopx abcdefghijklmnopabcdefghijklmnopy a";
         let mut vocabulary = Vocabulary::default();
-        vocabulary.reset(0);
+        vocabulary.reset(20);
         let numbers: Vec<u32> = text
             .split(' ')
             .filter(|token| !token.is_empty())
             .map(|token| {
                 let from = token.as_ptr() as usize - text.as_ptr() as usize;
-                vocabulary.number(text, from, from + token.len(), PLAIN)
+                vocabulary.number(text, from, from + token.len(), PLAIN).0
             })
             .collect();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
+    }
+
+    #[test]
+    fn runs_of_one_character_are_told_apart() {
+        let mut vocabulary = Vocabulary::default();
+        vocabulary.reset(400);
+        for length in 1..100 {
+            for first in ["+", "-", "=", "|"] {
+                let token = first.to_owned() + &"-".repeat(length - 1);
+                let (_, chars, _) = vocabulary.number(&token, 0, length, PLAIN);
+                assert_eq!(chars as usize, length, "{token}");
+            }
+        }
+        assert_eq!(vocabulary.words().len(), 4 * 99);
+    }
+
+    #[test]
+    fn a_token_is_counted_anew_in_each_text() {
+        let mut vocabulary = Vocabulary::default();
+        // Enough different tokens to make the table grow, and to be forgotten.
+        for text in 0..3 {
+            vocabulary.reset(40_001);
+            for number in 0..40_000 {
+                let token = format!("w{number}");
+                assert_eq!(vocabulary.number(&token, 0, token.len(), PLAIN).0, number);
+            }
+            assert_eq!(vocabulary.number("w7", 0, 2, PLAIN).0, 7, "text {text}");
+            assert_eq!(vocabulary.words()[7].count, 2);
+            assert_eq!(vocabulary.words()[8].count, 1);
+        }
     }
 
     #[test]
@@ -245,10 +413,10 @@ mod tests {
         let list = [key(b"the")];
         let judge = Judge { list: 1, stop_words: &list, compat: false };
         for (token, want) in [("the", true), ("The,", true), ("(the)", true), ("they", false)] {
-            let found = look_at(token, judge).flags & IS_STOP_WORD != 0;
+            let found = look_at(token, judge).1 & IS_STOP_WORD != 0;
             assert_eq!(found, want, "{token}");
         }
         let exact = Judge { compat: true, ..judge };
-        assert_eq!(look_at("The", exact).flags & IS_STOP_WORD, 0);
+        assert_eq!(look_at("The", exact).1 & IS_STOP_WORD, 0);
     }
 }
