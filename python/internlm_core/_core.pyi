@@ -17,9 +17,11 @@ __all__ = [
     "ArrowColumn",
     "__version__",
     # text
+    "LineRules",
     "detect_languages",
     "metric_table",
     "normalise_texts",
+    "suspects_mojibake",
     "record_ids",
     "text_metrics",
     "text_rules",
@@ -73,10 +75,28 @@ def text_rules(
 def metric_table() -> list[tuple[str, bool, str]]:
     """Name, whether it is a count, meaning of every statistic."""
 
+@final
+class LineRules:
+    """Compiled rules about lines, from JSON."""
+
+    def __new__(cls, json: str) -> LineRules: ...
+
 def normalise_texts(
-    texts: _ArrowStrings, sources: _ArrowStrings, threads: int = 0
-) -> tuple[ArrowColumn, dict[str, npt.NDArray[np.uint32]]]:
-    """Repaired texts, and how often each kind of edit was made in each."""
+    texts: _ArrowStrings,
+    sources: _ArrowStrings,
+    form: str = "nfc",
+    citations: bool = False,
+    lines: LineRules | None = None,
+    threads: int = 0,
+) -> tuple[
+    ArrowColumn,
+    dict[str | int, npt.NDArray[np.uint32]],
+    dict[str | int, npt.NDArray[np.uint32]],
+]:
+    """Repaired texts; edits and the characters they took, by kind or number of the line rule."""
+
+def suspects_mojibake(texts: _ArrowStrings, threads: int = 0) -> npt.NDArray[np.bool_]:
+    """Whether each text may hold UTF-8 that was read as another encoding."""
 
 def detect_languages(
     texts: _ArrowStrings, threads: int = 0

@@ -58,7 +58,7 @@ def write_corpus(folder: Path) -> dict[str, int]:
         {"text": text.replace("the", "a", 1), "snapshot": "2023", "url": "copy"}
         for text in texts[:8]
     ]
-    noise = [{"text": "- home\n" * 50}, {"text": "too short"}, {"text": "# $ % & " * 200}]
+    noise = [{"text": "- item\n" * 50}, {"text": "too short"}, {"text": "# $ % & " * 200}]
     lines = [json.dumps(row).encode() for row in [*rows[:30], *copies, *noise]]
     lines[5:5] = [b'{"text": "cut', b"[1]", b'{"text": "\xff"}', b'{"text": null}']
     (folder / "notes").mkdir(parents=True)

@@ -28,6 +28,7 @@ def test_all_parts_are_there(finished):
         "Overview",
         "Sources",
         "Languages",
+        "Edits",
         "Reasons",
         "Statistics against thresholds",
         "Dropped documents",
@@ -41,7 +42,7 @@ def test_all_parts_are_there(finished):
     assert "near_duplicate (dedup)" in found["Reasons"]
     assert found["Statistics against thresholds"].count("<rect") > 10
     assert 'class="mark"' in found["Statistics against thresholds"]
-    assert "- home" in found["Dropped documents"]
+    assert "- item" in found["Dropped documents"]
     # Edited copies differ in one word from the documents that stayed.
     assert re.search(r"<mark>\s*the\s*</mark>", found["Duplicates"])
     assert "broken_json" in found["Rejected input"]

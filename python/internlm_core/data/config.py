@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -40,9 +40,17 @@ class SourceConfig(Config):
 
 
 class NormaliseConfig(Config):
-    """Repair of characters and white space before anything is measured."""
+    """Repair of characters, white space and boilerplate lines before anything is measured."""
 
     enabled: bool = True
+    form: Literal["nfc", "nfkc"] = "nfc"
+    """Unicode normalisation; NFKC also folds width, ligatures and superscripts outside code."""
+    mojibake: bool = True
+    """Repair UTF-8 that was read as another encoding."""
+    lines: str = "boilerplate"
+    """Rules about lines that go: `boilerplate`, `c4`, `none`, or the path of a .toml file."""
+    citations: bool = False
+    """Take out citation marks such as `[1]`."""
 
 
 class LanguageConfig(Config):

@@ -20,6 +20,7 @@ from internlm_core import __version__
 from internlm_core._files import atomic_path, file_digest, read_json, write_json
 from internlm_core._optional import require
 from internlm_core._progress import Task
+from internlm_core.data.edits import EditSummary
 from internlm_core.data.ledger import Counts, IdCheck
 from internlm_core.data.map_stages import MapStages
 from internlm_core.data.near_duplicates import find_duplicates
@@ -148,6 +149,9 @@ class Run:
             with atomic_path(self._parts / f"{name}.rejected") as partial:
                 partial.write_bytes(b"".join(entry.to_json() for entry in batch.rejected))
             write_json(self._parts / f"{name}.repaired", dict(batch.repaired))
+            edits = EditSummary()
+            edits.add(batch.records["text"], frame)
+            write_json(self._parts / f"{name}.edits", edits.rows())
         # Last, for its name says that the part is whole.
         write_parquet(frame, path)
 
@@ -186,6 +190,7 @@ class Run:
     def _write(self, duplicates: pl.DataFrame | None) -> None:
         counts, output = Counts(), Shards(self._folder, self._config.shard_bytes)
         repaired: dict[str, int] = {}
+        edits = EditSummary()
         read, start = IdCheck(), 0
         parts = list(self._part_paths())
         with Task("Writing shards", len(parts), quiet=self._quiet) as task:
@@ -195,6 +200,7 @@ class Run:
                 frame, start = _with_duplicates(frame, duplicates, start, self._config)
                 entries = part.with_suffix(".rejected").read_bytes().splitlines(keepends=True)
                 counts.add(frame)
+                edits.merge(read_json(part.with_suffix(".edits")))
                 counts.add_rejected(orjson.loads(entry) for entry in entries)
                 for kind, count in read_json(part.with_suffix(".repaired")).items():
                     repaired[kind] = repaired.get(kind, 0) + count
@@ -220,6 +226,7 @@ class Run:
             "repeated_ids": read.repeated,
             "rejected_records": counts.rejected_records,
             "repaired": dict(sorted(repaired.items())),
+            "edits": edits.rows(),
             "totals": counts.totals(),
             "counts": counts.rows(),
             "thresholds": self._stages.thresholds(),

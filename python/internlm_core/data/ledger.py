@@ -30,7 +30,8 @@ LEDGER: dict[str, type[pl.DataType]] = {
     "value": pl.Float64,
     "threshold": pl.Float64,
 }
-"""Decisions are `edit` (value: how many edits), `drop`, and `keep` at the end."""
+"""Decisions are `edit` (value: how many edits, or by the metric how many characters they took out or
+replaced), `drop`, and `keep` at the end."""
 
 
 def undecided(frame: pl.DataFrame) -> pl.DataFrame:
@@ -43,7 +44,8 @@ def ledger_rows(frame: pl.DataFrame, edits: Iterable[str] = ()) -> pl.DataFrame:
 
     Args:
         frame: Columns `id`, those of `DECISION`, and the edit columns.
-        edits: Names of columns that count edits, `stage.reason` (`normalise.line_ends`).
+        edits: Names of columns about edits, `stage.reason#metric`; the metric is `edits` where there
+            is none (`normalise.line_end`, `normalise.line_end#characters`).
     """
     edits = list(edits)
     numbered = frame.with_row_index("row")
@@ -59,6 +61,7 @@ def ledger_rows(frame: pl.DataFrame, edits: Iterable[str] = ()) -> pl.DataFrame:
     parts = [final]
     for order, name in enumerate(edits):
         stage, _, reason = name.partition(".")
+        reason, _, metric = reason.partition("#")
         parts.append(
             numbered.filter(pl.col(name) > 0).select(
                 "row",
@@ -67,7 +70,7 @@ def ledger_rows(frame: pl.DataFrame, edits: Iterable[str] = ()) -> pl.DataFrame:
                 pl.lit(stage).alias("stage"),
                 pl.lit("edit").alias("decision"),
                 pl.lit(reason).alias("reason"),
-                pl.lit("edits").alias("metric"),
+                pl.lit(metric or "edits").alias("metric"),
                 pl.col(name).cast(pl.Float64).alias("value"),
                 pl.lit(None, pl.Float64).alias("threshold"),
             )

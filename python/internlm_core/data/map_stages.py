@@ -8,7 +8,7 @@ import polars as pl
 
 from internlm_core.data.language import detect_language
 from internlm_core.data.ledger import undecided
-from internlm_core.data.normalise import normalise
+from internlm_core.data.normalise import Normaliser
 from internlm_core.data.records import with_ids
 from internlm_core.data.rules import apply_rules, load_rules
 from internlm_core.data.run_folder import flat
@@ -23,7 +23,10 @@ _CODE = "code"
 
 
 def edit_columns(frame: pl.DataFrame) -> list[str]:
-    """Columns of a part that count edits of a record: `normalise.` and the kind of edit."""
+    """Columns of a part about edits of a record.
+
+    `normalise.` and the kind of edit counts them; the same with `#characters` counts those.
+    """
     return [name for name in frame.columns if name.startswith("normalise.")]
 
 
@@ -34,11 +37,15 @@ class MapStages:
         config: The configuration; its rule preset is read and checked here.
 
     Raises:
-        ConfigError: The rule preset or one of its values is unknown.
+        ConfigError: A rule preset or one of its values is unknown.
+        MissingExtraError: A library that a stage needs is not installed.
     """
 
     def __init__(self, config: PipelineConfig) -> None:
         self._config = config
+        self._normaliser = None
+        if config.normalise.enabled:
+            self._normaliser = Normaliser(**config.normalise.model_dump(exclude={"enabled"}))
         self._rules = None
         if config.filter.enabled:
             self._rules = load_rules(config.filter.preset, flat(config.filter.set))
@@ -66,12 +73,16 @@ class MapStages:
         return self._filter(records, threads)
 
     def _normalise(self, records: pl.DataFrame, threads: int) -> pl.DataFrame:
-        if not self._config.normalise.enabled:
+        if self._normaliser is None:
             return records
-        clean = normalise(records["text"], records["source"], threads=threads)
+        clean = self._normaliser.run(records["text"], records["source"], threads=threads)
         records = with_ids(records.drop("id").with_columns(clean["text"]), threads)
-        edits = clean["edits"].struct.unnest()
-        return records.hstack(edits.rename({name: f"normalise.{name}" for name in edits.columns}))
+        counts, characters = clean["edits"].struct.unnest(), clean["characters"].struct.unnest()
+        # Kinds of edit that were never made would be most of a part's columns.
+        made = [name for name in counts.columns if (counts[name] > 0).any()]
+        columns = [counts[name].alias(f"normalise.{name}") for name in made]
+        columns += [characters[name].alias(f"normalise.{name}#characters") for name in made]
+        return records.with_columns(columns)
 
     def _with_language(self, records: pl.DataFrame, threads: int) -> pl.DataFrame:
         unknown = records["lang"].is_null() & (records["source"] != _CODE)

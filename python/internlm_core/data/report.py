@@ -9,6 +9,7 @@ import orjson
 import polars as pl
 
 from internlm_core._files import atomic_path
+from internlm_core.data.edits import edits_section
 from internlm_core.data.run_folder import RunFolder, flat
 from internlm_core.report import (
     Mark,
@@ -84,6 +85,7 @@ def sections(folder: str | Path) -> list[Section]:
         _overview(run),
         _by(run, "source", "Sources"),
         _by(run, "lang", "Languages"),
+        edits_section(run),
         _reasons(run),
         _distributions(where, run),
         _dropped_samples(where),

@@ -145,30 +145,86 @@ fn metric_table() -> Vec<(&'static str, bool, &'static str)> {
     Metric::ALL.iter().map(|m| (m.name(), m.is_count(), m.description())).collect()
 }
 
+/// Compiled rules about lines.
+#[pyclass(frozen, module = "internlm_core._core")]
+struct LineRules(internlm_text::LineRules);
+
+#[pymethods]
+impl LineRules {
+    #[new]
+    fn new(json: &str) -> PyResult<Self> {
+        let rules = internlm_text::LineRules::from_json(json);
+        rules.map(Self).map_err(|e| ConfigError::new_err(e.to_string()))
+    }
+}
+
+type Counted<'py> = Bound<'py, PyDict>;
+
 #[pyfunction]
-#[pyo3(signature = (texts, sources, threads=0))]
+#[pyo3(signature = (texts, sources, form="nfc", citations=false, lines=None, threads=0))]
 fn normalise_texts<'py>(
     py: Python<'py>,
     texts: StrColumn,
     sources: StrColumn,
+    form: &str,
+    citations: bool,
+    lines: Option<Py<LineRules>>,
     threads: usize,
-) -> PyResult<(ArrowColumn, Bound<'py, PyDict>)> {
+) -> PyResult<(ArrowColumn, Counted<'py>, Counted<'py>)> {
     let (rows, sources) = (texts.rows(), sources.rows());
     same_length(["texts", "sources", "sources"], [rows.len(), sources.len(), sources.len()])?;
+    let form = match form {
+        "nfc" => internlm_text::Form::Nfc,
+        "nfkc" => internlm_text::Form::Nfkc,
+        _ => return Err(ConfigError::new_err(format!("form {form:?}: expected nfc or nfkc"))),
+    };
+    let rules = lines.as_ref().map(|rules| &rules.get().0);
     let clean: Vec<_> = in_pool(py, threads, || {
         let repair = |row: usize| {
-            rows[row].map(|text| internlm_text::normalise(text, sources[row] == Some("code")))
+            let is_code = sources[row] == Some("code");
+            let repairs = internlm_text::Repairs { is_code, form, citations, lines: rules };
+            rows[row].map(|text| internlm_text::normalise(text, repairs))
         };
         (0..rows.len()).into_par_iter().map(repair).collect()
     })?;
-    let edits = PyDict::new(py);
+    let (counts, characters) = (PyDict::new(py), PyDict::new(py));
+    let column = |of: &dyn Fn(&internlm_text::Edits) -> u32| -> Vec<u32> {
+        clean.iter().map(|row| row.as_ref().map_or(0, |row| of(&row.1))).collect()
+    };
     for (kind, name) in internlm_text::EDIT_NAMES.into_iter().enumerate() {
-        let counts: Vec<u32> =
-            clean.iter().map(|row| row.as_ref().map_or(0, |row| row.1[kind])).collect();
-        edits.set_item(name, counts.into_pyarray(py))?;
+        counts.set_item(name, column(&|edits| edits.counts[kind]).into_pyarray(py))?;
+        characters.set_item(name, column(&|edits| edits.characters[kind]).into_pyarray(py))?;
+    }
+    // Rules about lines by their number, those that took something only.
+    let mut used: Vec<usize> =
+        clean.iter().flatten().flat_map(|row| row.1.lines.iter().map(|line| line.0)).collect();
+    used.sort_unstable();
+    used.dedup();
+    for rule in used {
+        let of =
+            |edits: &internlm_text::Edits| edits.lines.iter().find(|line| line.0 == rule).copied();
+        let lines = column(&|edits| of(edits).map_or(0, |line| line.1));
+        let chars = column(&|edits| of(edits).map_or(0, |line| line.2));
+        counts.set_item(rule, lines.into_pyarray(py))?;
+        characters.set_item(rule, chars.into_pyarray(py))?;
     }
     let texts = clean.into_iter().map(|row| row.map(|row| row.0));
-    Ok((ArrowColumn::from_strings(texts), edits))
+    Ok((ArrowColumn::from_strings(texts), counts, characters))
+}
+
+/// Whether each text may hold UTF-8 that was read as something else.
+#[pyfunction]
+#[pyo3(signature = (texts, threads=0))]
+fn suspects_mojibake<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    threads: usize,
+) -> PyResult<Bound<'py, PyArray1<bool>>> {
+    let rows = texts.rows();
+    let found: Vec<bool> = in_pool(py, threads, || {
+        rows.par_iter().map(|text| text.is_some_and(internlm_text::suspects_mojibake)).collect()
+    })?;
+    Ok(found.into_pyarray(py))
 }
 
 #[pyfunction]
@@ -194,6 +250,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(text_metrics, module)?)?;
     module.add_function(wrap_pyfunction!(text_rules, module)?)?;
     module.add_function(wrap_pyfunction!(metric_table, module)?)?;
+    module.add_class::<LineRules>()?;
     module.add_function(wrap_pyfunction!(normalise_texts, module)?)?;
+    module.add_function(wrap_pyfunction!(suspects_mojibake, module)?)?;
     module.add_function(wrap_pyfunction!(detect_languages, module)?)
 }

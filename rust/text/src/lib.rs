@@ -1,8 +1,12 @@
 //! One-pass text statistics, rules, normalisation and language for corpus filtering.
 
 mod ascii;
+mod blocks;
+mod boilerplate;
+mod characters;
 mod charset;
 mod chinese;
+mod citations;
 mod classes;
 mod compat;
 mod grams;
@@ -13,6 +17,7 @@ mod lines;
 mod markup;
 mod measure;
 mod metrics;
+mod mojibake;
 mod normalise;
 mod phrases;
 mod rules;
@@ -21,10 +26,12 @@ mod stop_words;
 mod table;
 mod vocabulary;
 
+pub use boilerplate::{LineRuleError, LineRules};
 pub use charset::{Decoded, Evidence, decode};
 pub use identity::record_id;
 pub use language::{Language, detect_language};
 pub use measure::Measurer;
 pub use metrics::{METRICS, Metric, Metrics};
-pub use normalise::{EDIT_NAMES, EDITS, Edit, Edits, normalise};
+pub use mojibake::suspects_mojibake;
+pub use normalise::{EDIT_NAMES, EDITS, Edit, Edits, Form, Repairs, normalise};
 pub use rules::{Failure, Profile, Rule, RuleError, RuleSet};
