@@ -54,14 +54,17 @@ def record_ids(
     """Identity of each record: xxh3-128 of source, url and text as 32 hex digits."""
 
 def text_metrics(
-    texts: _ArrowStrings, langs: _ArrowStrings, compat: bool = False, threads: int = 0
+    texts: _ArrowStrings, langs: _ArrowStrings, compat: str | None = None, threads: int = 0
 ) -> dict[str, npt.NDArray[Any]]: ...
+def spacy_words(texts: _ArrowStrings, threads: int = 0) -> list[tuple[list[str], int]]:
+    """English tokens as spaCy cuts them, of each text, blanks left out, and the number of its sentences."""
+
 def text_rules(
     texts: _ArrowStrings,
     langs: _ArrowStrings,
     sources: _ArrowStrings,
     rules: str,
-    compat: bool = False,
+    compat: str | None = None,
     threads: int = 0,
 ) -> tuple[
     npt.NDArray[np.int32],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import sysconfig
 from pathlib import Path
 
 import polars as pl
@@ -123,3 +124,21 @@ def _tree(folder):
 def tree():
     """Function: contents of a run folder that must be equal from run to run, by path."""
     return _tree
+
+
+@pytest.fixture(scope="session")
+def real_documents(test_data: Path) -> list[str]:
+    """More than ten thousand real ones: encyclopaedia, plays, a Chinese novel, code."""
+    with gzip.open(test_data / "text/en/wiki_summaries_en.json.gz") as file:
+        articles = json.load(file)
+    articles = list(articles.values()) if isinstance(articles, dict) else articles
+    texts = [a if isinstance(a, str) else a["extract"] for a in articles]
+    texts += ["\n\n".join(texts[at : at + 5]) for at in range(0, len(texts), 5)]
+    for play in sorted((test_data / "text/en/shakespeare_md").rglob("*.md")):
+        text = play.read_text()
+        texts += [text[at : at + 3000] for at in range(0, len(text), 3000)]
+    novel = (test_data / "text/zh/sanguoyanyi.txt").read_text()
+    texts += [novel[at : at + 1500] for at in range(0, len(novel), 1500)]
+    stdlib = Path(sysconfig.get_paths()["stdlib"])
+    texts += [p.read_text(errors="replace")[:20_000] for p in sorted(stdlib.glob("*/*.py"))[:400]]
+    return [text for text in texts if text.strip()]

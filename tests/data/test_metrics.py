@@ -137,7 +137,7 @@ def test_values_worked_out_by_hand() -> None:
 def test_every_value_is_finite_and_shares_are_shares() -> None:
     texts = ["", " ", "\n\n", "\u200b", "!!! ???", "\x00", "a", "。", "a a a a a a", "\ufffd" * 9]
     for text in texts:
-        for compat in (False, True):
+        for compat in (False, True, "blanks"):
             for name, value in one(text, compat=compat).items():
                 assert math.isfinite(value), (text, name)
                 if name.endswith("_share") and not compat:
@@ -185,10 +185,10 @@ def test_sentences_of_any_script() -> None:
 
 
 def test_compat_counts_words_between_blanks() -> None:
-    assert one("中国 人民", compat=True)["words"] == 2
+    assert one("中国 人民", compat="blanks")["words"] == 2
     assert one("中国 人民")["words"] == 4
     # datatrove takes a gram that occurs once for the most frequent one.
-    assert one("aa bb cc", compat=True)["top_2gram_share"] == pytest.approx(5 / 8)
+    assert one("aa bb cc", compat="blanks")["top_2gram_share"] == pytest.approx(5 / 8)
     assert one("aa bb cc")["top_2gram_share"] == 0
 
 

@@ -71,8 +71,9 @@ class FilterConfig(Config):
     """A rule preset of the package, or the path of a .toml file."""
     set: dict[str, Any] = Field(default_factory=dict)
     """New bounds by reason: `gopher.word_count.min = 20`."""
-    compat: bool = False
-    """Decide as datatrove does (docs/filters.md says what is covered)."""
+    compat: bool | Literal["spacy", "blanks"] = False
+    """Decide as datatrove does, over spaCy's English words (true) or those between blanks (`blanks`)
+    (docs/filters.md says what is covered)."""
 
 
 class DedupStageConfig(DedupConfig):

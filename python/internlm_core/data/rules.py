@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from internlm_core import _core
 from internlm_core._config import Config, load_config
+from internlm_core.data.compat import words_of
 from internlm_core.data.statistics import METRICS, constant
 from internlm_core.errors import DataError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from typing_extensions import Self
+
+    from internlm_core.data.compat import Compat
 
 __all__ = ["DECISIONS", "Rule", "RuleSet", "apply_rules", "filter", "filter_frame", "load_rules"]
 
@@ -131,7 +134,7 @@ def _rebound(values: dict[str, Any], pair: str) -> None:
 
 
 def apply_rules(
-    frame: pl.DataFrame, rules: RuleSet, threads: int = 0, *, compat: bool = False
+    frame: pl.DataFrame, rules: RuleSet, threads: int = 0, *, compat: Compat = False
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Judge records, measuring each text once.
 
@@ -141,7 +144,8 @@ def apply_rules(
             not known.
         rules: The rules.
         threads: 0 means all cores; the result does not depend on it.
-        compat: Decide as datatrove 0.10 does, by the rules for words whatever the language.
+        compat: Decide as datatrove 0.10 does, by the rules for words whatever the language: over
+            spaCy's English words, as datatrove itself (True), or over those between blanks (`blanks`).
 
     Returns:
         The decisions (`DECISIONS`; reason, metric, value and threshold are null for what is kept)
@@ -149,6 +153,7 @@ def apply_rules(
 
     Raises:
         DataError: The frame has no column `text`.
+        ConfigError: `compat` names words that are not offered.
     """
     if "text" not in frame.columns:
         raise DataError(f"no column 'text'; the frame has {', '.join(frame.columns)}")
@@ -164,7 +169,7 @@ def apply_rules(
         column("lang"),
         column("source"),
         orjson.dumps(_plain(rules)).decode(),
-        compat,
+        words_of(compat),
         threads,
     )
     ids = frame["id"] if "id" in frame.columns else pl.Series(range(frame.height)).cast(pl.String)
@@ -195,7 +200,7 @@ def filter_frame(
     frame: pl.DataFrame,
     preset: str | Path | RuleSet = "report",
     *,
-    compat: bool = False,
+    compat: Compat = False,
     threads: int = 0,
 ) -> pl.DataFrame:
     """Judge records by a preset; `internlm_core.data.filter`.
@@ -203,7 +208,8 @@ def filter_frame(
     Args:
         frame: Records with `text` and optionally `id`, `lang`, `source`.
         preset: A preset's name, a .toml file or rules.
-        compat: Decide as datatrove 0.10 does (docs/filters.md says what is covered).
+        compat: Decide as datatrove 0.10 does, over spaCy's English words (True) or over those between
+            blanks (`blanks`); docs/filters.md says what is covered.
         threads: 0 means all cores.
 
     Returns:

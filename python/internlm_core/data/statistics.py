@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from internlm_core import _core
+from internlm_core.data.compat import words_of
+
+if TYPE_CHECKING:
+    from internlm_core.data.compat import Compat
 
 __all__ = ["METRICS", "metrics"]
 
@@ -16,7 +22,7 @@ def metrics(
     texts: pl.Series,
     lang: pl.Series | str | None = None,
     *,
-    compat: bool = False,
+    compat: Compat = False,
     threads: int = 0,
 ) -> pl.DataFrame:
     """All statistics of each text; `METRICS` says what they mean.
@@ -28,15 +34,15 @@ def metrics(
         texts: Strings; null counts as empty.
         lang: ISO 639-1 code of all texts or of each, which chooses the stop words; without it stop
             words are not counted.
-        compat: Count as datatrove 0.10 does, over words parted by blanks (docs/filters.md says where
-            that differs); `lang` is then taken as English.
+        compat: Count as datatrove 0.10 does, over spaCy's English words (True) or those between blanks
+            (`blanks`); docs/filters.md says where that differs; `lang` is then taken as English.
         threads: 0 means all cores; the result does not depend on it.
 
     Returns:
         One row a text, one column a statistic: uint32 for counts, float64 for ratios.
     """
     langs = lang if isinstance(lang, pl.Series) else constant(lang, len(texts))
-    return pl.DataFrame(_core.text_metrics(texts, langs, compat, threads))
+    return pl.DataFrame(_core.text_metrics(texts, langs, words_of(compat), threads))
 
 
 def constant(value: str | None, length: int) -> pl.Series:

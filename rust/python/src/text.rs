@@ -1,6 +1,7 @@
 //! Bindings of the `internlm-text` crate.
 
-use internlm_text::{Measurer, Metric, Metrics, Profile, RuleSet};
+use internlm_text::spacy::Tokenizer;
+use internlm_text::{Measurer, Metric, Metrics, Profile, RuleSet, Words};
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -61,19 +62,40 @@ fn columns<'py>(py: Python<'py>, metrics: &[Metrics]) -> PyResult<Bound<'py, PyD
     Ok(columns)
 }
 
-fn measure(measurer: &mut Measurer, text: &str, lang: Option<&str>, compat: bool) -> Metrics {
-    if compat { measurer.measure_compat(text) } else { measurer.measure(text, lang) }
+/// Whose words `compat` counts; none where it is off.
+fn compat_words(compat: Option<&str>) -> PyResult<Option<Words>> {
+    match compat {
+        None => Ok(None),
+        Some("spacy") => Ok(Some(Words::Spacy)),
+        Some("blanks") => Ok(Some(Words::Blanks)),
+        Some(other) => Err(ConfigError::new_err(format!(
+            "compat {other:?}: expected \"spacy\" (spaCy's English words) or \"blanks\""
+        ))),
+    }
+}
+
+fn measure(
+    measurer: &mut Measurer,
+    text: &str,
+    lang: Option<&str>,
+    compat: Option<Words>,
+) -> Metrics {
+    match compat {
+        Some(words) => measurer.measure_compat(text, words),
+        None => measurer.measure(text, lang),
+    }
 }
 
 #[pyfunction]
-#[pyo3(signature = (texts, langs, compat=false, threads=0))]
+#[pyo3(signature = (texts, langs, compat=None, threads=0))]
 fn text_metrics<'py>(
     py: Python<'py>,
     texts: StrColumn,
     langs: StrColumn,
-    compat: bool,
+    compat: Option<&str>,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
+    let compat = compat_words(compat)?;
     let (texts, langs) = (texts.rows(), langs.rows());
     same_length(["texts", "langs", "langs"], [texts.len(), langs.len(), langs.len()])?;
     let measure = |measurer: &mut Measurer, row: usize| {
@@ -97,16 +119,17 @@ type Judged<'py> = (
 );
 
 #[pyfunction]
-#[pyo3(signature = (texts, langs, sources, rules, compat=false, threads=0))]
+#[pyo3(signature = (texts, langs, sources, rules, compat=None, threads=0))]
 fn text_rules<'py>(
     py: Python<'py>,
     texts: StrColumn,
     langs: StrColumn,
     sources: StrColumn,
     rules: &str,
-    compat: bool,
+    compat: Option<&str>,
     threads: usize,
 ) -> PyResult<Judged<'py>> {
+    let compat = compat_words(compat)?;
     let rules = RuleSet::from_json(rules).map_err(|e| ConfigError::new_err(e.to_string()))?;
     let (texts, langs, sources) = (texts.rows(), langs.rows(), sources.rows());
     same_length(["texts", "langs", "sources"], [texts.len(), langs.len(), sources.len()])?;
@@ -114,8 +137,8 @@ fn text_rules<'py>(
         let metrics = measure(measurer, texts[row].unwrap_or(""), langs[row], compat);
         // The references know one profile.
         let profile = match compat {
-            true => Profile::Words,
-            false => Profile::of(sources[row], langs[row], &metrics),
+            Some(_) => Profile::Words,
+            None => Profile::of(sources[row], langs[row], &metrics),
         };
         (rules.judge(&metrics, profile), profile, metrics)
     };
@@ -244,11 +267,36 @@ fn detect_languages<'py>(
     Ok((codes, scores.into_pyarray(py), scripts))
 }
 
+/// spaCy's English tokens of each text, as spans in characters, and the number of its sentences.
+#[pyfunction]
+#[pyo3(signature = (texts, threads=0))]
+fn spacy_words(
+    py: Python<'_>,
+    texts: StrColumn,
+    threads: usize,
+) -> PyResult<Vec<(Vec<String>, u64)>> {
+    let texts = texts.rows();
+    in_pool(py, threads, || {
+        let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
+        let split = |tokenizer: &mut Tokenizer, row: usize| {
+            let text = texts[row].unwrap_or("");
+            let words = tokenizer
+                .tokens(text)
+                .iter()
+                .map(|&(from, to)| text[from as usize..to as usize].to_owned())
+                .collect();
+            (words, tokenizer.sentences(text))
+        };
+        rows.map_init(Tokenizer::default, split).collect()
+    })
+}
+
 /// Adds this room's functions and classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(record_ids, module)?)?;
     module.add_function(wrap_pyfunction!(text_metrics, module)?)?;
     module.add_function(wrap_pyfunction!(text_rules, module)?)?;
+    module.add_function(wrap_pyfunction!(spacy_words, module)?)?;
     module.add_function(wrap_pyfunction!(metric_table, module)?)?;
     module.add_class::<LineRules>()?;
     module.add_function(wrap_pyfunction!(normalise_texts, module)?)?;

@@ -12,6 +12,15 @@ use crate::lines::{Repeats, ends_with_ellipsis};
 use crate::measure::SHORT_LINE;
 use crate::metrics::{Metric, Metrics};
 
+/// Whose words datatrove's filters count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Words {
+    /// What blanks part, as the Gopher paper counts.
+    Blanks,
+    /// spaCy's English tokens, as datatrove cuts texts unless told otherwise.
+    Spacy,
+}
+
 /// Overwrites the line statistics of `metrics`.
 pub fn line_metrics(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metrics) {
     let chars = index.counts.chars as f64;

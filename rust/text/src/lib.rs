@@ -22,12 +22,14 @@ mod normalise;
 mod phrases;
 mod rules;
 mod sentences;
+pub mod spacy;
 mod stop_words;
 mod table;
 mod vocabulary;
 
 pub use boilerplate::{LineRuleError, LineRules};
 pub use charset::{Decoded, Evidence, decode};
+pub use compat::Words;
 pub use identity::record_id;
 pub use language::{Language, detect_language};
 pub use measure::Measurer;

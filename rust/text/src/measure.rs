@@ -13,6 +13,7 @@ use crate::lines::{self, Repeats};
 use crate::metrics::Metrics;
 use crate::phrases::{self, Phrase};
 use crate::sentences::{self, line_ends_sentence};
+use crate::spacy;
 use crate::stop_words;
 use crate::vocabulary::{CLAUSE_SHIFT, IN_PHRASE, IS_WORD, Judge, Vocabulary};
 
@@ -37,6 +38,9 @@ pub struct Measurer {
     grams: grams::Counter,
     lines: Repeats,
     paragraphs: Repeats,
+    spacy: spacy::Words,
+    /// Whether the words of the text under way are spaCy's.
+    cut_by_spacy: bool,
 }
 
 /// What the walk over lines adds up.
@@ -84,18 +88,24 @@ impl Measurer {
     /// Statistics of `text`, a record in `language` (ISO 639-1) if that is known. Of a text above
     /// 4 GiB, the first 4 GiB are measured.
     pub fn measure(&mut self, text: &str, language: Option<&str>) -> Metrics {
-        self.run(text, language, false)
+        self.run(text, language, None)
     }
 
-    /// The same with datatrove's definitions on words parted by blanks.
-    pub fn measure_compat(&mut self, text: &str) -> Metrics {
-        self.run(text, Some("en"), true)
+    /// The same with datatrove's definitions.
+    pub fn measure_compat(&mut self, text: &str, words: compat::Words) -> Metrics {
+        self.run(text, Some("en"), Some(words))
     }
 
-    fn run(&mut self, text: &str, language: Option<&str>, is_compat: bool) -> Metrics {
+    fn run(
+        &mut self,
+        text: &str,
+        language: Option<&str>,
+        compat: Option<compat::Words>,
+    ) -> Metrics {
+        self.cut_by_spacy = compat == Some(compat::Words::Spacy);
         let list = language.and_then(stop_words::list);
         let (number, stop_words) = list.unwrap_or((0, &[]));
-        let judge = Judge { list: number, stop_words, compat: is_compat };
+        let judge = Judge { list: number, stop_words, compat: compat.is_some() };
         let text = within_limit(text);
         let mut metrics = self.dispatch(text, judge);
         metrics.has_stop_words = list.is_some();
@@ -147,6 +157,9 @@ impl Measurer {
         self.lines.reset();
         self.paragraphs.reset();
         let totals = self.walk(text, judge);
+        if self.cut_by_spacy {
+            self.count_spacy_words(text, judge);
+        }
         let rule = if judge.compat { grams::Rule::Datatrove } else { grams::Rule::Covered };
         let grams = self.grams.count(&self.tokens, &self.reach, self.vocabulary.words(), rule);
         self.character_metrics(&mut metrics, text);
@@ -157,6 +170,17 @@ impl Measurer {
             compat::line_metrics(text, &self.index, &mut self.lines, &mut metrics);
         }
         metrics
+    }
+
+    /// Puts spaCy's words in the place of those between blanks.
+    #[inline(never)]
+    fn count_spacy_words(&mut self, text: &str, judge: Judge<'_>) {
+        let chunks = self.starts.iter().zip(&self.ends).zip(&self.tokens);
+        self.spacy.read(text, chunks.map(|((&from, &to), &name)| (from, to, name)), judge);
+        self.vocabulary.replace(&self.spacy.words);
+        std::mem::swap(&mut self.tokens, &mut self.spacy.tokens);
+        std::mem::swap(&mut self.reach, &mut self.spacy.reach);
+        self.index.counts.tokens = self.tokens.len() as u64;
     }
 
     #[inline(always)]
@@ -302,7 +326,7 @@ impl Measurer {
 }
 
 /// Positions are kept in 32 bits.
-fn within_limit(text: &str) -> &str {
+pub fn within_limit(text: &str) -> &str {
     let mut limit = text.len().min(u32::MAX as usize - 64);
     while !text.is_char_boundary(limit) {
         limit -= 1;

@@ -47,7 +47,7 @@ pub struct Judge<'a> {
 impl Judge<'_> {
     /// Part of a token's key: its look depends on the list and on whose definitions hold.
     #[inline(always)]
-    fn kind(self) -> u64 {
+    pub fn kind(self) -> u64 {
         (self.list << 1 | u64::from(self.compat)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
 }
@@ -110,6 +110,13 @@ impl Vocabulary {
     /// The different tokens of the text, by number.
     pub fn words(&self) -> &[Word] {
         &self.words[..self.len]
+    }
+
+    /// Puts other words in the place of the text's own.
+    pub fn replace(&mut self, words: &[Word]) {
+        self.words.clear();
+        self.words.extend_from_slice(words);
+        self.len = words.len();
     }
 
     /// The number and look of the token at `from..to` of `text`, counted once more.
@@ -239,7 +246,7 @@ fn lower_bits(word: u64) -> u64 {
 /// A 64-bit hash of a token: folded multiplication (wyhash's way) of its sixteen bytes and length,
 /// of all its bytes where it is longer.
 #[inline(always)]
-fn hash(bytes: &[u8], from: usize, to: usize) -> u64 {
+pub fn hash(bytes: &[u8], from: usize, to: usize) -> u64 {
     let length = to - from;
     if length <= 16 {
         let (low, high) = match bytes.get(from..from + 16) {
@@ -294,7 +301,7 @@ fn long_hash(bytes: &[u8]) -> u64 {
 
 /// Character count and flags of a token that was not seen before.
 #[inline(never)]
-fn look_at(token: &str, judge: Judge<'_>) -> (u32, u16) {
+pub fn look_at(token: &str, judge: Judge<'_>) -> (u32, u16) {
     let table = classes::table();
     let (mut any, mut all, mut chars) = (0u16, !0u16, 0u32);
     if token.is_ascii() {
