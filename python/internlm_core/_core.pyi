@@ -5,7 +5,7 @@ String columns are anything with `__arrow_c_stream__` or `__arrow_c_array__` (po
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,12 @@ __all__ = [
     # web
     "decode_bytes",
     # dedup
+    "DedupWork",
     "candidate_probability",
+    "dedup_keep_order",
     "find_duplicates",
+    "jaccard_of_pairs",
+    "minhash_band_keys",
     "minhash_signatures",
     # bpe
     "BpeStream",
@@ -135,6 +139,72 @@ def minhash_signatures(
     options: dict[str, Any],
     threads: int = 0,
 ) -> npt.NDArray[np.uint32]: ...
+def minhash_band_keys(
+    texts: _ArrowStrings,
+    code: npt.NDArray[np.bool_] | None,
+    options: dict[str, Any],
+    threads: int = 0,
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Number of shingles and halves of their hash [texts, 3]; keys [texts, bands]."""
+
+def jaccard_of_pairs(
+    left: _ArrowStrings,
+    right: _ArrowStrings,
+    code_left: npt.NDArray[np.bool_] | None,
+    code_right: npt.NDArray[np.bool_] | None,
+    options: dict[str, Any],
+    threads: int = 0,
+) -> npt.NDArray[np.float64]: ...
+
+# Strings, whole numbers with which of them count, or floats with NaN for none.
+_Key: TypeAlias = (
+    _ArrowStrings | tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]] | npt.NDArray[np.float64]
+)
+_Keys: TypeAlias = tuple[_Key | None, _Key | None, _Key | None]
+
+def dedup_keep_order(texts: _ArrowStrings, keys: _Keys, threads: int = 0) -> npt.NDArray[np.uint32]:
+    """Rank of each row; keys: snapshot, score, id."""
+
+@final
+class DedupWork:
+    """A deduplication on disk, step by step; documents of an index come first in numbers."""
+
+    def __new__(
+        cls,
+        folder: str,
+        options: dict[str, Any],
+        memory: int,
+        corpus: int,
+        index: str | None = None,
+        threads: int = 0,
+    ) -> DedupWork: ...
+    @property
+    def fixed(self) -> int: ...
+    def signed(self) -> list[tuple[int, int]]: ...
+    def sign(
+        self,
+        first: int,
+        texts: _ArrowStrings,
+        code: npt.NDArray[np.bool_] | None,
+        keys: _Keys,
+    ) -> None: ...
+    def sign_signatures(self, first: int, signatures: npt.NDArray[np.uint32]) -> None: ...
+    def group(self) -> int: ...
+    def compared(self, first: int, rows: int) -> npt.NDArray[np.bool_]: ...
+    def is_collected(self, first: int) -> bool: ...
+    def collect(
+        self, first: int, texts: _ArrowStrings, code: npt.NDArray[np.bool_] | None
+    ) -> None: ...
+    def decide(self, part: int, firsts: list[int]) -> None: ...
+    def outcome(
+        self,
+    ) -> tuple[
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.uint32],
+        npt.NDArray[np.float64],
+        tuple[int, int, int, int],
+    ]: ...
+
 def candidate_probability(similarity: float, bands: int, rows: int) -> float: ...
 
 # --- bpe ----------------------------------------------------------------------------------------

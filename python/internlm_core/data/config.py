@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 
 from internlm_core._config import Config
 from internlm_core.data.near_duplicates import DedupConfig
@@ -80,6 +80,8 @@ class DedupStageConfig(DedupConfig):
     """Near-duplicate removal over all that the rules kept."""
 
     enabled: bool = True
+    max_memory: ByteSize | None = Field(ByteSize(4_000_000_000), ge=1_000_000)
+    """Bytes to work in: a corpus of more is deduplicated on disk, with the same outcome."""
 
 
 class PipelineConfig(Config):
@@ -106,5 +108,5 @@ class PipelineConfig(Config):
         return ReadLimits(self.batch_bytes, self.batch_rows, self.max_record_bytes)
 
     def identity(self) -> dict[str, Any]:
-        """What fixes the result, as JSON values: all but the number of threads."""
-        return self.model_dump(mode="json", exclude={"threads"})
+        """What fixes the result, as JSON values: all but the number of threads and the memory."""
+        return self.model_dump(mode="json", exclude={"threads": True, "dedup": {"max_memory"}})

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
@@ -20,10 +19,12 @@ from internlm_core import __version__
 from internlm_core._files import atomic_path, file_digest, read_json, write_json
 from internlm_core._optional import require
 from internlm_core._progress import Task
+from internlm_core.data.dedup_on_disk import Decisions, ParquetTexts, find_on_disk
 from internlm_core.data.edits import EditSummary
 from internlm_core.data.ledger import Counts, IdCheck
 from internlm_core.data.map_stages import MapStages
 from internlm_core.data.near_duplicates import find_duplicates
+from internlm_core.data.read_ahead import read_ahead
 from internlm_core.data.readers import group_files, read_batches
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, write_parquet
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-T = TypeVar("T")
+
+_IN_MEMORY = 5
+"""Memory that deduplication takes, as a multiple of the (compressed) parts; about that of text."""
 
 
 class Run:
@@ -128,7 +131,7 @@ class Run:
                 done = self._parts / f"{number:06}.json"
                 if not done.exists():
                     parts = 0
-                    for batch in _read_ahead(read_batches(group, self._config.limits())):
+                    for batch in read_ahead(read_batches(group, self._config.limits())):
                         self._make_part(f"{number:06}-{parts:06}", batch)
                         parts += 1
                         documents += batch.records.height
@@ -161,20 +164,34 @@ class Run:
             for part in range(parts):
                 yield self._parts / f"{number:06}-{part:06}.parquet"
 
-    # --- dedup: one frame over the open records of all parts --------------------------------------
+    # --- dedup: over the open records of all parts, in memory or on disk --------------------------
 
-    def _dedup(self) -> pl.DataFrame | None:
+    def _dedup(self) -> pl.DataFrame | Decisions | None:
         """What `find_duplicates` says of the open records, in order."""
         if not self._config.dedup.enabled:
             return None
+        memory = self._config.dedup.max_memory
+        parts = list(self._part_paths())
+        if memory is not None and _IN_MEMORY * sum(map(_size, parts)) > memory:
+            texts = [ParquetTexts(part, open_only=True) for part in parts]
+            found = find_on_disk(
+                texts,
+                self._config.dedup,
+                self._folder.work / "dedup",
+                memory=int(memory),
+                threads=self._threads,
+                quiet=self._quiet,
+            )
+            found.name_targets(texts)
+            return found
         path = self._folder.work / "dedup.parquet"
         if not path.exists():
-            columns = ["id", "text", "snapshot"]
+            columns = ["id", "text", "source", "snapshot"]
             frames = [
                 pl.read_parquet(part, columns=[*columns, "stage"])
                 .filter(pl.col("stage").is_null())
                 .select(columns)
-                for part in self._part_paths()
+                for part in parts
             ]
             if not frames:
                 return None
@@ -187,7 +204,7 @@ class Run:
 
     # --- write: shards, counts, run.json ----------------------------------------------------------
 
-    def _write(self, duplicates: pl.DataFrame | None) -> None:
+    def _write(self, duplicates: pl.DataFrame | Decisions | None) -> None:
         counts, output = Counts(), Shards(self._folder, self._config.shard_bytes)
         repaired: dict[str, int] = {}
         edits = EditSummary()
@@ -239,7 +256,10 @@ class Run:
 
 
 def _with_duplicates(
-    frame: pl.DataFrame, duplicates: pl.DataFrame | None, start: int, config: PipelineConfig
+    frame: pl.DataFrame,
+    duplicates: pl.DataFrame | Decisions | None,
+    start: int,
+    config: PipelineConfig,
 ) -> tuple[pl.DataFrame, int]:
     """Enter the decisions of dedup, whose rows from `start` on are the open records of `frame`."""
     open_rows = frame["stage"].is_null()
@@ -266,16 +286,6 @@ def _with_duplicates(
     return frame.with_columns(
         frame[name].clone().scatter(rows, entered[name]) for name in columns
     ), start + count
-
-
-def _read_ahead(items: Iterator[T]) -> Iterator[T]:
-    """Read the next item in a thread while the last one is worked on."""
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as pool:
-        pending = pool.submit(next, items, end)
-        while (item := pending.result()) is not end:
-            pending = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
 
 
 def _size(path: Path) -> int:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import ByteSize, Field, model_validator
 
 from internlm_core import _core
 from internlm_core._config import Config, load_config
-from internlm_core.errors import ConfigError, DataError
+from internlm_core.data.dedup_input import code_rows, keep_keys, text_frame, text_frames
+from internlm_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
 
 __all__ = [
@@ -55,6 +58,9 @@ class DedupConfig(Config):
     """Fixes the hash functions."""
     max_candidates: int = Field(256, ge=1)
     """Most documents that one document is compared with: those that share most bands with it."""
+    max_memory: ByteSize | None = Field(None, ge=1_000_000)
+    """Bytes to work in, such as "256MB": what does not fit is sorted on disk, with the same outcome.
+    None: all in memory."""
 
     @model_validator(mode="after")
     def _enough_slots(self) -> DedupConfig:
@@ -92,7 +98,7 @@ _CORE_OPTIONS = {
 
 
 def dedup(
-    data: pl.Series | pl.DataFrame | pl.LazyFrame | Sequence[str] | Any,
+    data: pl.Series | pl.DataFrame | pl.LazyFrame | Sequence[str] | str | Path | Any,
     threshold: float = 0.7,
     *,
     ngram: int = 5,
@@ -105,6 +111,8 @@ def dedup(
     fold: bool = True,
     seed: int = 1,
     max_candidates: int = 256,
+    max_memory: int | str | None = None,
+    folder: str | Path | None = None,
     threads: int = 0,
 ) -> pl.DataFrame:
     """Find near-duplicates and say which to keep.
@@ -117,8 +125,9 @@ def dedup(
         data: Texts, or a frame with `text` and optionally `id`, `snapshot` (the last in sorting
             order is the newest), `score` and `source`: of polars, or anything that exports Arrow
             (pyarrow, pandas, DuckDB). A row's place is its identity: repeated ids are reported by
-            a warning and cost no row.
-        threshold: See `DedupConfig`, as for all settings down to `max_candidates`.
+            a warning and cost no row. Or a file, folder or pattern of records in any readable
+            format, whose ids are the records' own.
+        threshold: See `DedupConfig`, as for all settings down to `max_memory`.
         ngram: Units a shingle.
         permutations: Slots of a signature.
         bands: Bands of slots.
@@ -129,6 +138,9 @@ def dedup(
         fold: Whether case, width, composition, punctuation and spacing do not count.
         seed: Fixes the hash functions.
         max_candidates: Most comparisons a document.
+        max_memory: Bytes to work in, beside `data` and the outcome, such as "256MB": what does not
+            fit is sorted on disk. A query or path is then never in memory as a whole.
+        folder: Where the temporary files of `max_memory` go; default: the system's own place.
         threads: 0 means all cores.
 
     Returns:
@@ -139,23 +151,31 @@ def dedup(
 
     Raises:
         ConfigError: A setting is unknown or out of range.
-        DataError: There is no column `text`, or it holds no strings.
+        DataError: There is no column `text`, or it holds no strings; a disk is full.
     """
-    settings = {name: value for name, value in locals().items() if name not in ("data", "threads")}
-    config = load_config(DedupConfig, settings)
-    frame = _frame(data)
+    given = {name: value for name, value in locals().items() if name in DedupConfig.model_fields}
+    config = load_config(DedupConfig, given)
+    if config.unused_slots >= config.rows:
+        warnings.warn(
+            f"bands × rows = {bands} × {rows} leaves {config.unused_slots} of {permutations} slots "
+            f"unused; bands={permutations // rows} would use them",
+            stacklevel=2,
+        )
+    streamed = isinstance(data, (str, os.PathLike, pl.LazyFrame))
+    if config.max_memory is not None:
+        from internlm_core.data.dedup_on_disk import dedup_streamed
+
+        frames = text_frames(data, config.max_memory // 16) if streamed else text_frame(data)
+        return dedup_streamed(frames, config, folder, threads)
+    if isinstance(data, (str, os.PathLike)):
+        return _find(pl.concat(text_frames(data, 1 << 25)), config, threads)
+    frame = text_frame(data)
     repeated = frame.height - frame["id"].n_unique()
     if repeated:
         first = frame["id"].filter(frame["id"].is_duplicated())[0]
         warnings.warn(
             f"{repeated} rows repeat the id of another one ({first!r} is the first such id); "
             "rows are told apart by their place",
-            stacklevel=2,
-        )
-    if config.unused_slots >= config.rows:
-        warnings.warn(
-            f"bands × rows = {bands} × {rows} leaves {config.unused_slots} of {permutations} slots "
-            f"unused; bands={permutations // rows} would use them",
             stacklevel=2,
         )
     return _find(frame, config, threads)
@@ -165,13 +185,14 @@ def find_duplicates(
     data: pl.Series | pl.DataFrame | pl.LazyFrame, config: DedupConfig, threads: int = 0
 ) -> pl.DataFrame:
     """As `dedup`, with a typed configuration and without warnings."""
-    return _find(_frame(data), config, threads)
+    return _find(text_frame(data), config, threads)
 
 
 def _find(frame: pl.DataFrame, config: DedupConfig, threads: int) -> pl.DataFrame:
     ids = frame["id"]
+    rank = _core.dedup_keep_order(frame["text"], keep_keys(frame), threads)
     keep, duplicate_of, jaccard, _ = _core.find_duplicates(
-        frame["text"], _code(frame, config.unit), _keep_order(frame), config.options(), threads
+        frame["text"], code_rows(frame, config.unit), rank, config.options(), threads
     )
     kept = pl.Series(keep)
     return pl.DataFrame(
@@ -183,81 +204,6 @@ def _find(frame: pl.DataFrame, config: DedupConfig, threads: int) -> pl.DataFram
             "duplicate_of": ids.gather(pl.Series(duplicate_of).set(kept, None)),
         }
     )
-
-
-def _frame(data: Any) -> pl.DataFrame:
-    """Columns `text` and `id`, and those of the others that there are."""
-    if isinstance(data, pl.LazyFrame):
-        names = data.collect_schema().names()
-        data = data.select(name for name in names if name in _COLUMNS).collect()
-    elif not isinstance(data, pl.DataFrame):
-        try:
-            series = data if isinstance(data, pl.Series) else pl.Series(data)
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"expected texts or a table, got {type(data).__name__}: {error}"
-            ) from None
-        if not len(series):
-            series = series.cast(pl.String)
-        # A table that is none of polars' comes as one column of structs.
-        tabular = isinstance(series.dtype, pl.Struct)
-        data = series.struct.unnest() if tabular else pl.DataFrame({"text": series})
-    if "text" not in data.columns:
-        raise DataError(
-            f"no column 'text'; the frame has {', '.join(data.columns) or 'no columns'}"
-        )
-    if isinstance(data["text"].dtype, (pl.Categorical, pl.Enum)) or data["text"].dtype in (
-        pl.Binary,
-        pl.Null,
-    ):
-        try:
-            data = data.with_columns(pl.col("text").cast(pl.String))
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f"column 'text' holds bytes that are no UTF-8: {error}") from None
-    if data["text"].dtype != pl.String:
-        raise DataError(f"column 'text' must hold strings, it holds {data['text'].dtype}")
-    if "id" not in data.columns:
-        data = data.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
-    chosen: pl.DataFrame = data.select(name for name in _COLUMNS if name in data.columns)
-    return chosen
-
-
-_COLUMNS = ("id", "text", "source", "snapshot", "score")
-
-
-def _code(frame: pl.DataFrame, unit: str) -> npt.NDArray[np.bool_] | None:
-    """Which rows are code; none at all if none is."""
-    if unit == "code":
-        return np.ones(frame.height, np.bool_)
-    if unit == "text" or "source" not in frame.columns:
-        return None
-    code = frame.select((pl.col("source") == "code").fill_null(value=False)).to_series()
-    return code.to_numpy().copy() if code.any() else None
-
-
-def _keep_order(frame: pl.DataFrame) -> npt.NDArray[np.uint32]:
-    """Rank of each row in keep order: newest snapshot, best score, longest, smallest id, text."""
-    keys: list[tuple[pl.Expr, bool]] = []
-    if "snapshot" in frame.columns:
-        keys.append((pl.col("snapshot"), True))
-    if "score" in frame.columns:
-        # A score that is no number is as good as none.
-        score = pl.col("score")
-        floats = frame["score"].dtype.is_float()
-        keys.append((score.fill_nan(None) if floats else score, True))
-    keys.append((pl.col("text").str.len_bytes(), True))
-    keys.append((pl.col("id"), False))
-    expressions, descending = map(list, zip(*keys, strict=True))
-    if frame.select(pl.struct(expressions).is_duplicated().any()).item():
-        # Rows alike so far are told apart by their text; equal texts may stand for each other.
-        expressions.append(pl.col("text"))
-        descending.append(False)
-    order = frame.select(
-        pl.arg_sort_by(expressions, descending=descending, nulls_last=True, maintain_order=True)
-    ).to_series()
-    rank = np.empty(frame.height, np.uint32)
-    rank[order.to_numpy()] = np.arange(frame.height, dtype=np.uint32)
-    return rank
 
 
 def signatures(
@@ -276,8 +222,8 @@ def signatures(
         ConfigError: A setting is unknown or out of range.
         DataError: These are no strings.
     """
-    config, frame = load_config(DedupConfig, settings), _frame(texts)
-    code = _code(frame, config.unit)
+    config, frame = load_config(DedupConfig, settings), text_frame(texts)
+    code = code_rows(frame, config.unit)
     return _core.minhash_signatures(frame["text"], code, config.options(), threads)
 
 

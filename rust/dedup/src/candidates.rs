@@ -6,7 +6,7 @@ use crate::bands::equal_keys;
 use crate::corpus::Signed;
 
 /// Groups so small that comparing all keys is quicker than sorting them.
-const FEW: usize = 16;
+pub(crate) const FEW: usize = 16;
 
 /// Members of a bucket that are remembered, as a multiple of the most candidates.
 const CROWD: usize = 4;
@@ -16,6 +16,25 @@ pub(crate) enum Shared<'a> {
     Few(&'a Signed, &'a [u32]),
     /// For each member the numbers of the buckets it shares with another one.
     Many(Vec<Vec<u32>>),
+    /// The same, read from disk.
+    Listed(Listed<'a>),
+}
+
+/// Buckets of a group's members, one member after another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed<'a> {
+    /// Where each member's buckets end; the first member's begin at `start`.
+    pub(crate) ends: &'a [usize],
+    pub(crate) start: usize,
+    pub(crate) buckets: &'a [u32],
+}
+
+impl Listed<'_> {
+    fn of(&self, member: u32) -> &[u32] {
+        let member = member as usize;
+        let start = if member == 0 { self.start } else { self.ends[member - 1] };
+        &self.buckets[start..self.ends[member]]
+    }
 }
 
 impl<'a> Shared<'a> {
@@ -58,16 +77,28 @@ impl<'a> Candidates<'a> {
     }
 
     pub(crate) fn add(&mut self, member: u32) {
+        let most = self.most();
         match self.shared {
             Shared::Few(..) => self.added.push(member),
-            Shared::Many(shared) => {
-                for &bucket in &shared[member as usize] {
-                    let bucket = self.buckets.entry(bucket).or_default();
-                    // A crowd alike in one band alone must not make all others slow.
-                    if bucket.len() < CROWD * self.most {
-                        bucket.push(member);
-                    }
-                }
+            Shared::Many(shared) => self.enter(&shared[member as usize], member, most),
+            Shared::Listed(listed) => self.enter(listed.of(member), member, most),
+        }
+    }
+
+    /// Small groups have no limit, however they come.
+    fn most(&self) -> usize {
+        match self.shared {
+            Shared::Listed(listed) if listed.ends.len() <= FEW => FEW,
+            _ => self.most,
+        }
+    }
+
+    fn enter(&mut self, buckets: &[u32], member: u32, most: usize) {
+        for &bucket in buckets {
+            let bucket = self.buckets.entry(bucket).or_default();
+            // A crowd alike in one band alone must not make all others slow.
+            if bucket.len() < CROWD.saturating_mul(most) {
+                bucket.push(member);
             }
         }
     }
@@ -86,27 +117,31 @@ impl<'a> Candidates<'a> {
                 }
                 false
             }
-            Shared::Many(shared) => {
-                let buckets = shared[member as usize].iter();
-                found.extend(buckets.filter_map(|bucket| self.buckets.get(bucket)).flatten());
-                found.sort_unstable();
-                let mut counts: Vec<(u32, u32)> = Vec::new();
-                if found.len() > self.most {
-                    counts.extend(found.chunk_by(|one, two| one == two).map(|run| {
-                        let shared = run.len() as u32;
-                        (shared, run[0])
-                    }));
-                }
-                found.dedup();
-                if found.len() <= self.most {
-                    return false;
-                }
-                counts.sort_unstable_by_key(|&(shared, other)| (u32::MAX - shared, other));
-                found.clear();
-                found.extend(counts[..self.most].iter().map(|&(_, other)| other));
-                found.sort_unstable();
-                true
-            }
+            Shared::Many(shared) => self.find_by(&shared[member as usize], found),
+            Shared::Listed(listed) => self.find_by(listed.of(member), found),
         }
+    }
+
+    fn find_by(&self, buckets: &[u32], found: &mut Vec<u32>) -> bool {
+        let most = self.most();
+        let buckets = buckets.iter();
+        found.extend(buckets.filter_map(|bucket| self.buckets.get(bucket)).flatten());
+        found.sort_unstable();
+        let mut counts: Vec<(u32, u32)> = Vec::new();
+        if found.len() > most {
+            counts.extend(found.chunk_by(|one, two| one == two).map(|run| {
+                let shared = run.len() as u32;
+                (shared, run[0])
+            }));
+        }
+        found.dedup();
+        if found.len() <= most {
+            return false;
+        }
+        counts.sort_unstable_by_key(|&(shared, other)| (u32::MAX - shared, other));
+        found.clear();
+        found.extend(counts[..most].iter().map(|&(_, other)| other));
+        found.sort_unstable();
+        true
     }
 }

@@ -1,6 +1,6 @@
 //! Confirming candidates: one document at a time, compared with others.
 
-use crate::corpus::{Corpus, Signed};
+use crate::documents::{Documents, Scratch};
 use crate::jaccard::{Probe, estimate};
 use crate::{Settings, Shingler, Verify};
 
@@ -27,31 +27,33 @@ impl Prepared {
 }
 
 /// A thread's tools to compare documents.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Comparer<'a> {
-    corpus: &'a Corpus<'a>,
-    signed: &'a Signed,
+    documents: &'a dyn Documents,
     verify: Verify,
     threshold: f64,
     shingler: Shingler,
     probe: Probe,
     row: u32,
     again: Vec<u64>,
+    scratch: Scratch,
+    signatures: [Vec<u32>; 2],
     /// Pairs compared so far.
     pub(crate) comparisons: u64,
 }
 
 impl<'a> Comparer<'a> {
-    pub(crate) fn new(corpus: &'a Corpus<'a>, signed: &'a Signed, settings: &Settings) -> Self {
+    pub(crate) fn new(documents: &'a dyn Documents, settings: &Settings) -> Self {
         Self {
-            corpus,
-            signed,
+            documents,
             verify: settings.verify,
             threshold: settings.threshold,
             shingler: Shingler::new(settings),
             probe: Probe::default(),
             row: 0,
             again: Vec::new(),
+            scratch: Scratch::default(),
+            signatures: Default::default(),
             comparisons: 0,
         }
     }
@@ -60,22 +62,29 @@ impl<'a> Comparer<'a> {
     pub(crate) fn rows_within(&self, rows: &[u32], bytes: usize) -> usize {
         let mut sum = 0;
         let fits = |&&row: &&u32| {
-            sum += self.corpus.text(row).len();
+            sum += self.documents.length(row);
             sum <= bytes
         };
         rows.iter().take_while(fits).count().max(1)
+    }
+
+    /// Whether a document stays whatever it is like.
+    pub(crate) fn is_fixed(&self, row: u32) -> bool {
+        self.documents.is_fixed(row)
     }
 
     /// Takes a document as the one that `similarity` is about.
     pub(crate) fn prepare(&mut self, row: u32) -> Prepared {
         self.row = row;
         let mut prepared = Prepared { row, ..Prepared::default() };
-        if self.verify == Verify::Exact {
-            let shingles = self.signed.identities[row as usize].shingles as usize;
-            prepared.shingles.reserve_exact(shingles);
-            let (text, code) = (self.corpus.text(row), self.corpus.is_code(row));
-            self.shingler.feed(text, code, &mut prepared.shingles);
-            prepared.size = self.probe.load(&prepared.shingles);
+        match self.verify {
+            Verify::Exact => {
+                prepared.shingles.reserve_exact(self.documents.shingles(row));
+                let (shingler, scratch) = (&mut self.shingler, &mut self.scratch);
+                self.documents.feed(row, shingler, scratch, &mut prepared.shingles);
+                prepared.size = self.probe.load(&prepared.shingles);
+            }
+            Verify::Signature => self.load_signature(row),
         }
         prepared
     }
@@ -83,13 +92,19 @@ impl<'a> Comparer<'a> {
     /// Takes a document again that was prepared before.
     pub(crate) fn take(&mut self, prepared: &Prepared) {
         self.row = prepared.row;
-        if self.verify == Verify::Exact {
-            if prepared.shingles.is_empty() {
+        match self.verify {
+            Verify::Exact if prepared.shingles.is_empty() => {
                 self.prepare(prepared.row);
-            } else {
+            }
+            Verify::Exact => {
                 self.probe.load(&prepared.shingles);
             }
+            Verify::Signature => self.load_signature(prepared.row),
         }
+    }
+
+    fn load_signature(&mut self, row: u32) {
+        self.documents.signature(row, &mut self.scratch, &mut self.signatures[0]);
     }
 
     /// Similarity of the document taken last to another one, if it reaches the threshold.
@@ -102,14 +117,14 @@ impl<'a> Comparer<'a> {
         self.comparisons += 1;
         match self.verify {
             Verify::Signature => {
-                let (one, two) =
-                    (self.signed.signature(self.row), self.signed.signature(other.row));
+                let [one, two] = &mut self.signatures;
+                self.documents.signature(other.row, &mut self.scratch, two);
                 Some(estimate(one, two)).filter(|&similarity| similarity >= threshold)
             }
             Verify::Exact if other.shingles.is_empty() => {
                 self.again.clear();
-                let (text, code) = (self.corpus.text(other.row), self.corpus.is_code(other.row));
-                self.shingler.feed(text, code, &mut self.again);
+                let (shingler, scratch) = (&mut self.shingler, &mut self.scratch);
+                self.documents.feed(other.row, shingler, scratch, &mut self.again);
                 self.probe.similarity(&self.again, other.size, threshold)
             }
             Verify::Exact => self.probe.similarity(&other.shingles, other.size, threshold),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{DedupError, Identity, MinHasher, Settings, Verify};
+use crate::{DedupError, Identity, MinHasher, Settings, Shingler, Verify, jaccard};
 
 /// Documents to compare.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,55 @@ pub fn signatures(
     let corpus = Corpus { texts, code, rank: &rank };
     corpus.check()?;
     Ok(Signed::new(&corpus, &Settings { verify: Verify::Signature, ..settings.clone() }).signatures)
+}
+
+/// What an engine's own shuffle groups documents by: for each text the number of its shingles and
+/// the two halves of their hash (equal ones are copies; none, no duplicate of anything), and the keys
+/// of its bands, `settings.bands` a text.
+///
+/// # Errors
+/// As `signatures`.
+pub fn band_keys(
+    texts: &[Option<&str>],
+    code: &[bool],
+    settings: &Settings,
+) -> Result<(Vec<[u64; 3]>, Vec<u64>), DedupError> {
+    settings.check()?;
+    let rank: Vec<u32> = (0..texts.len() as u32).collect();
+    let corpus = Corpus { texts, code, rank: &rank };
+    corpus.check()?;
+    let signed = Signed::new(&corpus, &Settings { verify: Verify::Exact, ..settings.clone() });
+    let parts = |identity: &Identity| [identity.shingles, identity.sums[0], identity.sums[1]];
+    Ok((signed.identities.iter().map(parts).collect(), signed.keys))
+}
+
+/// Exact Jaccard similarity of the shingle sets of pairs of texts.
+///
+/// # Errors
+/// Settings that make no sense, or not as many of each.
+pub fn pair_similarities(
+    pairs: [&[Option<&str>]; 2],
+    code: [&[bool]; 2],
+    settings: &Settings,
+) -> Result<Vec<f64>, DedupError> {
+    settings.check()?;
+    let [left, right] = pairs;
+    let documents = left.len();
+    if right.len() != documents {
+        return Err(DedupError::Lengths { name: "right", documents, values: right.len() });
+    }
+    for (name, values) in [("code_left", code[0].len()), ("code_right", code[1].len())] {
+        if values != 0 && values != documents {
+            return Err(DedupError::Lengths { name, documents, values });
+        }
+    }
+    let is_code = |side: usize, row: usize| code[side].get(row).copied().unwrap_or(false);
+    let similarity = |shingler: &mut Shingler, row: usize| {
+        let one = shingler.set(left[row].unwrap_or(""), is_code(0, row));
+        jaccard(&one, &shingler.set(right[row].unwrap_or(""), is_code(1, row)))
+    };
+    let rows = (0..documents).into_par_iter();
+    Ok(rows.map_init(|| Shingler::new(settings), similarity).collect())
 }
 
 /// What is known of the documents before any pair is looked at.

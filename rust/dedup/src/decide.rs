@@ -2,11 +2,10 @@
 
 use rayon::prelude::*;
 
+use crate::Clusters;
 use crate::candidates::{Candidates, Shared};
 use crate::compare::{Comparer, Prepared};
-use crate::corpus::Signed;
 use crate::groups::Forest;
-use crate::{Clusters, Settings};
 
 /// Members from which on a group is decided by several threads.
 const LARGE: usize = 256;
@@ -16,7 +15,7 @@ const BLOCK: usize = 1024;
 const BLOCK_BYTES: usize = 16 << 20;
 
 /// Bytes of shingles that a group keeps; those beyond are made again when they are needed.
-const STORE: usize = 128 << 20;
+pub(crate) const STORE: usize = 128 << 20;
 
 /// A row that goes, the row it is a duplicate of, and their similarity.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,55 +43,69 @@ impl Decisions {
     }
 }
 
-/// Decides all groups, large ones first and one by one.
-pub(crate) fn decide(
-    groups: &[Vec<u32>],
-    signed: &Signed,
-    comparer: &Comparer<'_>,
-    settings: &Settings,
-) -> Decisions {
-    let (large, small): (Vec<&Vec<u32>>, Vec<&Vec<u32>>) =
-        groups.iter().partition(|group| group.len() >= LARGE);
-    let most = settings.max_candidates;
-    let alone = |group: &[u32], comparer: &mut Comparer<'_>| {
-        let shared = Shared::new(signed, group, settings.bands);
-        match settings.clusters {
-            Clusters::Greedy => greedy(group, &shared, comparer, most),
-            Clusters::Components => components(group, &shared, comparer, most),
-        }
-    };
-    let mut all = Decisions::default();
-    for group in large {
-        all = all.append(match settings.clusters {
-            Clusters::Greedy => {
-                let shared = Shared::new(signed, group, settings.bands);
-                in_blocks(group, &shared, comparer, most)
+/// What all groups are decided with.
+pub(crate) struct Decider<'a, S> {
+    pub(crate) comparer: Comparer<'a>,
+    /// What tells whom the members of the group of this number share bands with.
+    pub(crate) shared: S,
+    pub(crate) clusters: Clusters,
+    pub(crate) max_candidates: usize,
+    /// Bytes of shingles kept for a group.
+    pub(crate) store: usize,
+}
+
+impl<'s, S: Fn(usize) -> Shared<'s> + Sync> Decider<'_, S> {
+    /// Decides all groups, large ones first and one by one.
+    pub(crate) fn decide(&self, groups: &[Vec<u32>]) -> Decisions {
+        let (large, small): (Vec<usize>, Vec<usize>) =
+            (0..groups.len()).partition(|&number| groups[number].len() >= LARGE);
+        let alone = |number: usize, comparer: &mut Comparer<'_>| {
+            let (group, shared) = (&groups[number], (self.shared)(number));
+            let (kept, store) = self.start(group, &shared);
+            match self.clusters {
+                Clusters::Greedy => greedy(group, kept, store, comparer),
+                Clusters::Components => components(group, kept, store, comparer),
             }
-            Clusters::Components => alone(group, &mut comparer.clone()),
-        });
+        };
+        let mut all = Decisions::default();
+        for number in large {
+            all = all.append(match self.clusters {
+                Clusters::Greedy => {
+                    let shared = (self.shared)(number);
+                    let (kept, store) = self.start(&groups[number], &shared);
+                    let inside = || Candidates::new(&shared, self.max_candidates);
+                    in_blocks(&groups[number], kept, store, inside, &self.comparer)
+                }
+                Clusters::Components => alone(number, &mut self.comparer.clone()),
+            });
+        }
+        let small = small
+            .par_iter()
+            .with_min_len(4)
+            .map_init(|| self.comparer.clone(), |comparer, &number| alone(number, comparer))
+            .reduce(Decisions::default, Decisions::append);
+        all.append(small)
     }
-    let small = small
-        .par_iter()
-        .with_min_len(4)
-        .map_init(|| comparer.clone(), |comparer, group| alone(group, comparer))
-        .reduce(Decisions::default, Decisions::append);
-    all.append(small)
+
+    fn start<'g>(&self, group: &[u32], shared: &'g Shared<'g>) -> (Candidates<'g>, Store) {
+        (Candidates::new(shared, self.max_candidates), Store::new(group.len(), self.store))
+    }
 }
 
 /// Stored shingles of those that stay, within bounds.
-#[derive(Default)]
 struct Store {
     members: Vec<Option<Prepared>>,
     bytes: usize,
+    limit: usize,
 }
 
 impl Store {
-    fn new(count: usize) -> Self {
-        Self { members: (0..count).map(|_| None).collect(), bytes: 0 }
+    fn new(count: usize, limit: usize) -> Self {
+        Self { members: (0..count).map(|_| None).collect(), bytes: 0, limit }
     }
 
     fn put(&mut self, member: u32, mut prepared: Prepared) {
-        if self.bytes + prepared.bytes() > STORE {
+        if self.bytes + prepared.bytes() > self.limit {
             prepared.shrink();
         }
         self.bytes += prepared.bytes();
@@ -111,15 +124,18 @@ impl Store {
 /// In keep order: a document stays unless one that stays is similar to it.
 fn greedy(
     group: &[u32],
-    shared: &Shared<'_>,
+    mut kept: Candidates<'_>,
+    mut store: Store,
     comparer: &mut Comparer<'_>,
-    most: usize,
 ) -> Decisions {
     let (mut decisions, before) = (Decisions::default(), comparer.comparisons);
-    let (mut kept, mut store) = (Candidates::new(shared, most), Store::new(group.len()));
     let mut found = Vec::new();
     for (member, &row) in (0u32..).zip(group) {
-        decisions.cut_short += u64::from(kept.find(member, &mut found));
+        if comparer.is_fixed(row) {
+            found.clear();
+        } else {
+            decisions.cut_short += u64::from(kept.find(member, &mut found));
+        }
         let prepared = comparer.prepare(row);
         match store.first_similar(&found, comparer) {
             Some((target, similarity)) => {
@@ -142,14 +158,14 @@ fn greedy(
 /// itself; then the decisions are made one by one. The first similar document decides, as above, so
 /// blocks leave no trace in the outcome. They start small: a crowd of near-copies is then mostly
 /// compared with the one of them that stays.
-fn in_blocks(
+fn in_blocks<'g>(
     group: &[u32],
-    shared: &Shared<'_>,
+    mut kept: Candidates<'g>,
+    mut store: Store,
+    inside: impl Fn() -> Candidates<'g>,
     comparer: &Comparer<'_>,
-    most: usize,
 ) -> Decisions {
     let mut decisions = Decisions::default();
-    let (mut kept, mut store) = (Candidates::new(shared, most), Store::new(group.len()));
     let (mut start, mut size) = (0, 8);
     while start < group.len() {
         let block = &group[start..group.len().min(start + size)];
@@ -162,9 +178,11 @@ fn in_blocks(
             .map_init(
                 || (comparer.clone(), Vec::new()),
                 |(comparer, found), member| {
-                    let cut_short = kept.find(member, found);
+                    let row = group[member as usize];
+                    found.clear();
+                    let cut_short = !comparer.is_fixed(row) && kept.find(member, found);
                     comparer.comparisons = 0;
-                    let prepared = comparer.prepare(group[member as usize]);
+                    let prepared = comparer.prepare(row);
                     let similar = store.first_similar(found, comparer);
                     (member, prepared, similar, cut_short, comparer.comparisons)
                 },
@@ -184,12 +202,14 @@ fn in_blocks(
             }
         }
         // With each other.
-        let mut inside = Candidates::new(shared, most);
+        let mut inside = inside();
         let found: Vec<Vec<u32>> = open
             .iter()
             .map(|&(member, _)| {
                 let mut found = Vec::new();
-                decisions.cut_short += u64::from(inside.find(member, &mut found));
+                if !comparer.is_fixed(group[member as usize]) {
+                    decisions.cut_short += u64::from(inside.find(member, &mut found));
+                }
                 inside.add(member);
                 found
             })
@@ -235,12 +255,11 @@ fn in_blocks(
 /// Connected components over similar pairs; of each the first, in keep order, stays.
 fn components(
     group: &[u32],
-    shared: &Shared<'_>,
+    mut seen: Candidates<'_>,
+    mut store: Store,
     comparer: &mut Comparer<'_>,
-    most: usize,
 ) -> Decisions {
     let (mut decisions, before) = (Decisions::default(), comparer.comparisons);
-    let (mut seen, mut store) = (Candidates::new(shared, most), Store::new(group.len()));
     let (mut forest, mut found) = (Forest::new(group.len()), Vec::new());
     for (member, &row) in (0u32..).zip(group) {
         decisions.cut_short += u64::from(seen.find(member, &mut found));

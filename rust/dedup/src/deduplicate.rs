@@ -1,8 +1,10 @@
 //! From documents to what is kept: sign, group by bands, confirm and decide in keep order.
 
+use crate::candidates::Shared;
 use crate::compare::Comparer;
 use crate::corpus::{Corpus, Signed};
-use crate::decide::decide;
+use crate::decide::{Decider, STORE};
+use crate::documents::AtHand;
 use crate::groups::{copies, groups};
 use crate::{DedupError, Settings};
 
@@ -44,8 +46,15 @@ pub fn deduplicate(corpus: &Corpus<'_>, settings: &Settings) -> Result<Outcome, 
     let (leaders, copies) = copies(corpus, &signed);
     let groups = groups(&leaders, &signed, settings.bands);
     drop(leaders);
-    let comparer = Comparer::new(corpus, &signed, settings);
-    let decisions = decide(&groups, &signed, &comparer, settings);
+    let documents = AtHand { corpus, signed: &signed };
+    let decider = Decider {
+        comparer: Comparer::new(&documents, settings),
+        shared: |number: usize| Shared::new(&signed, &groups[number], settings.bands),
+        clusters: settings.clusters,
+        max_candidates: settings.max_candidates,
+        store: STORE,
+    };
+    let decisions = decider.decide(&groups);
 
     let count = corpus.texts.len();
     let mut outcome = Outcome {
@@ -76,4 +85,4 @@ pub fn deduplicate(corpus: &Corpus<'_>, settings: &Settings) -> Result<Outcome, 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

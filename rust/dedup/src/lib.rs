@@ -5,7 +5,8 @@
 //! order alone, never on threads or on the order of rows.
 //!
 //! The way of a text: `units` (by `masks` and `classes`) → `shingles` → `minhash` → `bands`; of a
-//! corpus: `corpus` (signed) → `groups` (by equal band keys) → `candidates`, `compare`, `decide`.
+//! corpus: `corpus` (signed) → `groups` (by equal band keys) → `candidates`, `compare`, `decide`. A
+//! corpus larger than memory takes the same way over files: `external`.
 
 mod bands;
 mod candidates;
@@ -14,19 +15,23 @@ mod compare;
 mod corpus;
 mod decide;
 mod deduplicate;
+mod documents;
+pub mod external;
 mod groups;
 mod hash;
 mod jaccard;
 mod masks;
 mod minhash;
+mod order;
 mod settings;
 mod shingles;
 mod units;
 
 pub use bands::candidate_probability;
-pub use corpus::{Corpus, signatures};
+pub use corpus::{Corpus, band_keys, pair_similarities, signatures};
 pub use deduplicate::{Effort, Outcome, deduplicate};
 pub use jaccard::{estimate, jaccard};
 pub use minhash::{EMPTY, Identity, MinHasher};
+pub use order::{KeepKeys, Key, keep_order};
 pub use settings::{Clusters, DedupError, MAX_NGRAM, Settings, Verify};
 pub use shingles::Shingler;

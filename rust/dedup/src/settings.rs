@@ -1,5 +1,8 @@
 //! What a deduplication is asked to do.
 
+use std::io;
+use std::path::PathBuf;
+
 /// How a candidate pair is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
@@ -94,6 +97,32 @@ pub enum DedupError {
         documents: usize,
         /// Values.
         values: usize,
+    },
+    /// Signatures of another length.
+    #[error(
+        "signatures of {given} slots were given; those compared here have {wanted} (permutations)"
+    )]
+    Slots {
+        /// Slots of what was given.
+        given: usize,
+        /// Slots that are asked for.
+        wanted: usize,
+    },
+    /// A file can't be read or written: the disk is full, permission is missing.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// A file is not what was written.
+    #[error("{path}: {what}")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
     },
     /// Rows are numbered by 32 bits.
     #[error("{0} documents, at most 4294967295 can be compared at once")]

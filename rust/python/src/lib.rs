@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod arrow;
 mod bpe;
 mod dedup;
+mod dedup_work;
 mod error;
 mod text;
 mod web;

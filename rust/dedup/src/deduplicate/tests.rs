@@ -15,13 +15,13 @@ fn kept(outcome: &Outcome) -> Vec<usize> {
     (0..outcome.keep.len()).filter(|&row| outcome.keep[row]).collect()
 }
 
-fn chain(length: usize) -> Vec<String> {
+pub(crate) fn chain(length: usize) -> Vec<String> {
     let words = |i: usize| (5 * i..5 * i + 100).map(|w| format!("w{w}"));
     (0..length).map(|i| words(i).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// Texts with words in common: a few templates, filled and edited at random.
-fn alike(count: usize, seed: u64) -> Vec<String> {
+pub(crate) fn alike(count: usize, seed: u64) -> Vec<String> {
     let mut state = seed;
     let mut next = |below: u64| crate::hash::split_mix(&mut state) % below;
     (0..count)

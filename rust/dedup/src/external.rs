@@ -1,0 +1,403 @@
+//! Deduplication on disk: as much memory as it is given, and the outcome of `deduplicate`.
+//!
+//! 1. *Sign*: a chunk of documents at a time becomes sorted run files (`chunks`).
+//! 2. *Group*: runs are merged. Keep order, copies, buckets of equal band keys, and by them groups,
+//!    which fill parts that fit in memory (`grouping`).
+//! 3. *Collect*: texts of the documents that share a band with another one are read again, in the
+//!    order in which they lie, and written by part (`contents`).
+//! 4. *Decide*: part by part, as in memory.
+//!
+//! Each step is files that are whole or absent, so one that was stopped goes on from what is whole.
+
+mod chunks;
+mod contents;
+mod grouping;
+mod merge;
+mod records;
+mod runs;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+pub use chunks::Batch;
+use chunks::{Chunk, Trust};
+use contents::Part;
+use grouping::Grouping;
+use records::{Content, Member, Removed};
+use runs::{Run, RunWriter};
+
+use crate::candidates::{Listed, Shared};
+use crate::compare::Comparer;
+use crate::decide::Decider;
+use crate::{DedupError, Effort, Outcome, Settings, Verify};
+
+/// Least memory that a deduplication on disk is given.
+pub const LEAST_MEMORY: usize = 1 << 20;
+
+/// A deduplication in a folder.
+#[derive(Debug)]
+pub struct Work {
+    folder: PathBuf,
+    settings: Settings,
+    memory: usize,
+    /// Says what the documents are, so that files of others are not taken for theirs.
+    corpus: u64,
+    /// Documents of an index come first; they stay.
+    earlier: Vec<Chunk>,
+    fixed: u32,
+    chunks: BTreeMap<u32, Chunk>,
+    grouping: Option<Grouping>,
+}
+
+/// What signed documents depend on; part of every file that holds some.
+#[must_use]
+pub fn fingerprint(settings: &Settings) -> u64 {
+    let Settings { ngram, permutations, bands, rows, seed, fold, .. } = *settings;
+    let signatures = settings.verify == Verify::Signature;
+    let words = format!("1 {ngram} {permutations} {bands} {rows} {seed} {fold} {signatures}");
+    xxh3_64(words.as_bytes())
+}
+
+impl Work {
+    /// Opens a folder; chunks that are there and whole are taken over.
+    ///
+    /// # Errors
+    /// Settings that make no sense, or a folder that can't be read.
+    pub fn open(
+        folder: &Path,
+        settings: &Settings,
+        memory: usize,
+        corpus: u64,
+    ) -> Result<Self, DedupError> {
+        settings.check()?;
+        let mut work = Self {
+            folder: folder.to_owned(),
+            settings: settings.clone(),
+            memory: memory.max(LEAST_MEMORY),
+            corpus,
+            earlier: Vec::new(),
+            fixed: 0,
+            chunks: BTreeMap::new(),
+            grouping: None,
+        };
+        for number in chunks::numbers(folder)? {
+            work.take_chunk(number, Trust::Unsure)?;
+        }
+        Ok(work)
+    }
+
+    /// As `open`, with the chunks of an index, whose documents come first and stay.
+    ///
+    /// # Errors
+    /// As `open`; a damaged index.
+    pub fn beside(
+        folder: &Path,
+        index: &Path,
+        settings: &Settings,
+        memory: usize,
+        corpus: u64,
+    ) -> Result<Self, DedupError> {
+        let mut work = Self::open(folder, settings, memory, corpus)?;
+        work.chunks.clear();
+        for number in chunks::numbers(index)? {
+            let tag = fingerprint(settings);
+            let first = work.fixed;
+            let chunk = Chunk::open(index, number, first, settings, tag, Trust::Whole)?;
+            let Some(chunk) = chunk.filter(|chunk| number == first || chunk.rows == 0) else {
+                let what = format!("document {first} is missing");
+                return Err(DedupError::Damaged { path: index.to_owned(), what });
+            };
+            work.fixed += chunk.rows;
+            work.earlier.push(chunk);
+        }
+        for number in chunks::numbers(folder)? {
+            work.take_chunk(number, Trust::Unsure)?;
+        }
+        Ok(work)
+    }
+
+    fn take_chunk(&mut self, number: u32, trust: Trust) -> Result<(), DedupError> {
+        let (first, tag) = (self.fixed + number, self.chunk_tag());
+        let chunk = Chunk::open(&self.folder, number, first, &self.settings, tag, trust)?;
+        self.chunks.extend(chunk.map(|chunk| (number, chunk)));
+        Ok(())
+    }
+
+    /// First document and number of documents of each chunk that is there.
+    #[must_use]
+    pub fn signed(&self) -> Vec<(u32, u32)> {
+        self.chunks.iter().map(|(&number, chunk)| (number, chunk.rows)).collect()
+    }
+
+    /// Documents of the index.
+    #[must_use]
+    pub fn fixed(&self) -> u32 {
+        self.fixed
+    }
+
+    /// Signs documents, the first of which has number `first`.
+    ///
+    /// # Errors
+    /// Not one value of each kind a document, more documents than can be numbered, a full disk.
+    pub fn sign(&mut self, first: u32, batch: &Batch<'_>) -> Result<(), DedupError> {
+        self.room_for(first, batch.texts.len())?;
+        Chunk::write(&self.folder, first, batch, &self.settings, self.chunk_tag())?;
+        self.take_chunk(first, Trust::Written)
+    }
+
+    /// Takes signatures of `slots` slots each, one after another in keep order, in place of
+    /// documents. They are confirmed by signature.
+    ///
+    /// # Errors
+    /// As `sign`; signatures of another length than `permutations`.
+    pub fn sign_signatures(
+        &mut self,
+        first: u32,
+        signatures: &[u32],
+        slots: usize,
+    ) -> Result<(), DedupError> {
+        if slots != self.settings.permutations {
+            return Err(DedupError::Slots { given: slots, wanted: self.settings.permutations });
+        }
+        self.room_for(first, signatures.len() / self.settings.permutations)?;
+        let tag = self.chunk_tag();
+        Chunk::write_signatures(&self.folder, first, signatures, &self.settings, tag)?;
+        self.take_chunk(first, Trust::Written)
+    }
+
+    fn room_for(&self, first: u32, documents: usize) -> Result<(), DedupError> {
+        let all = self.fixed as usize + first as usize + documents;
+        if all >= u32::MAX as usize { Err(DedupError::TooManyDocuments(all)) } else { Ok(()) }
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.earlier.iter().chain(self.chunks.values())
+    }
+
+    fn documents(&self) -> u32 {
+        self.chunks().map(|chunk| chunk.rows).sum()
+    }
+
+    fn chunk_tag(&self) -> u64 {
+        fingerprint(&self.settings) ^ self.corpus
+    }
+
+    /// Says which documents, settings and memory the later steps are of.
+    fn group_tag(&self) -> u64 {
+        let Settings { threshold, verify, clusters, max_candidates, .. } = self.settings;
+        let chunks: Vec<(u32, u32)> =
+            self.chunks().map(|chunk| (chunk.first, chunk.rows)).collect();
+        let (tag, memory, fixed) = (self.chunk_tag(), self.memory, self.fixed);
+        let words = format!(
+            "{tag} {threshold} {verify:?} {clusters:?} {max_candidates} {memory} {fixed} {chunks:?}"
+        );
+        xxh3_64(words.as_bytes())
+    }
+
+    /// Groups the signed documents; returns the number of parts.
+    ///
+    /// # Errors
+    /// A gap between chunks, a damaged file, a full disk.
+    pub fn group(&mut self) -> Result<usize, DedupError> {
+        let mut next = 0;
+        for chunk in self.chunks() {
+            if chunk.first != next {
+                let what = format!("document {next} was never signed");
+                return Err(DedupError::Damaged { path: self.folder.clone(), what });
+            }
+            next += chunk.rows;
+        }
+        let grouping = self.grouping()?;
+        if self.settings.verify == Verify::Signature {
+            self.write_signatures(&grouping)?;
+        }
+        let parts = grouping.large.len();
+        self.grouping = Some(grouping);
+        Ok(parts)
+    }
+
+    fn grouped(&self) -> Result<&Grouping, DedupError> {
+        self.grouping.as_ref().ok_or_else(|| DedupError::Damaged {
+            path: self.folder.clone(),
+            what: "its documents are not grouped yet".into(),
+        })
+    }
+
+    /// Which of `rows` documents from `first` on, counted with those of the index, are to be
+    /// compared with others.
+    ///
+    /// # Errors
+    /// The documents are not grouped yet.
+    pub fn compared(&self, first: u32, rows: u32) -> Result<Vec<bool>, DedupError> {
+        let grouping = self.grouped()?;
+        let places = &grouping.place[first as usize..(first + rows) as usize];
+        let part = |&place: &u32| grouping.part[place as usize] != grouping::NONE;
+        Ok(places.iter().map(part).collect())
+    }
+
+    /// Whether the texts from `first` on were collected.
+    ///
+    /// # Errors
+    /// A file that can't be read.
+    pub fn is_collected(&self, first: u32) -> Result<bool, DedupError> {
+        let run = Run::<Content>::verified(self.content_file(first), self.group_tag())?;
+        Ok(run.is_some())
+    }
+
+    /// Collects what is to be compared of texts; the first is document `first`, counted with those
+    /// of the index.
+    ///
+    /// # Errors
+    /// The documents are not grouped yet; a full disk.
+    pub fn collect(
+        &self,
+        first: u32,
+        texts: &[Option<&str>],
+        code: &[bool],
+    ) -> Result<(), DedupError> {
+        self.write_contents(self.grouped()?, first, texts, code)
+    }
+
+    /// Decides one part, `firsts` being the numbers given to `collect`; done before, it is read.
+    ///
+    /// # Errors
+    /// A damaged or missing file, a full disk.
+    pub fn decide(&self, part: usize, firsts: &[u32]) -> Result<(), DedupError> {
+        let (grouping, tag) = (self.grouped()?, self.group_tag());
+        let path = self.decided_file(part);
+        if Run::<Removed>::verified(path.clone(), tag)?.is_some() {
+            return Ok(());
+        }
+        let mut contents = Vec::new();
+        for &first in firsts {
+            let path = self.content_file(first);
+            let run = Run::<Content>::open(path.clone(), tag)?;
+            contents.push(run.ok_or_else(|| missing(path))?);
+        }
+        let documents = Part::read(self, grouping, &contents, part)?;
+        let (ends, buckets) = buckets(&documents, &grouping.members, part, &self.folder)?;
+        let groups = documents.groups();
+        let listed = |number: usize| {
+            let group = &groups[number];
+            let (first, last) = (group[0] as usize, group[group.len() - 1] as usize);
+            let start = if first == 0 { 0 } else { ends[first - 1] };
+            Shared::Listed(Listed { ends: &ends[first..=last], start, buckets: &buckets })
+        };
+        let decider = Decider {
+            comparer: Comparer::new(&documents, &self.settings),
+            shared: listed,
+            clusters: self.settings.clusters,
+            max_candidates: self.settings.max_candidates,
+            store: self.memory / 8,
+        };
+        let decisions = decider.decide(&groups);
+        documents.failure()?;
+        let document = |row: u32| grouping.order[documents.place(row) as usize];
+        let mut writer = RunWriter::new(path, 1, tag)?;
+        writer.note([decisions.comparisons, decisions.cut_short]);
+        for removal in decisions.removals {
+            let record = Removed {
+                document: document(removal.row),
+                target: document(removal.target),
+                similarity: removal.similarity.to_bits(),
+            };
+            writer.push(&record, 0)?;
+        }
+        writer.finish()
+    }
+
+    fn decided_file(&self, part: usize) -> PathBuf {
+        self.folder.join(format!("decided-{part:05}.run"))
+    }
+
+    /// The outcome of all parts; documents of an index come first in it.
+    ///
+    /// # Errors
+    /// A damaged or missing file.
+    pub fn outcome(&self) -> Result<Outcome, DedupError> {
+        let (grouping, tag) = (self.grouped()?, self.group_tag());
+        let count = grouping.order.len();
+        let mut outcome = Outcome {
+            keep: vec![true; count],
+            duplicate_of: (0..count as u32).collect(),
+            jaccard: vec![1.0; count],
+            effort: Effort {
+                copies: grouping.copies.len() as u64,
+                candidates: grouping.candidates,
+                ..Effort::default()
+            },
+        };
+        for part in 0..grouping.large.len() {
+            let path = self.decided_file(part);
+            let run = Run::<Removed>::open(path.clone(), tag)?.ok_or_else(|| missing(path))?;
+            outcome.effort.comparisons += run.notes[0];
+            outcome.effort.cut_short += run.notes[1];
+            let mut records = run.all()?;
+            while let Some(record) = records.next()? {
+                let row = record.document as usize;
+                outcome.keep[row] = false;
+                outcome.duplicate_of[row] = record.target;
+                outcome.jaccard[row] = f64::from_bits(record.similarity);
+            }
+        }
+        for &(copy, first) in &grouping.copies {
+            let (copy, first) = (copy as usize, first as usize);
+            outcome.keep[copy] = false;
+            outcome.duplicate_of[copy] = outcome.duplicate_of[first];
+            outcome.jaccard[copy] = outcome.jaccard[first];
+        }
+        Ok(outcome)
+    }
+}
+
+fn missing(path: PathBuf) -> DedupError {
+    DedupError::Damaged { path, what: "the file is missing".into() }
+}
+
+/// For each row of a part, where its buckets end, and the buckets, numbered from 0.
+fn buckets(
+    documents: &Part,
+    members: &[Run<Member>],
+    part: usize,
+    folder: &Path,
+) -> Result<(Vec<usize>, Vec<u32>), DedupError> {
+    let rows = documents.rows();
+    let mut found: Vec<(u32, u64)> = Vec::new();
+    for run in members {
+        let mut records = run.read(part..part + 1, 64 << 10)?;
+        while let Some(member) = records.next()? {
+            let row = rows.get(&member.place).ok_or_else(|| DedupError::Damaged {
+                path: folder.to_owned(),
+                what: "the text of a document was not collected".into(),
+            })?;
+            found.push((*row, member.bucket));
+        }
+    }
+    drop(rows);
+    found.sort_unstable_by_key(|&(_, bucket)| bucket);
+    let mut ends = vec![0; documents.len()];
+    for &(row, _) in &found {
+        ends[row as usize] += 1;
+    }
+    let mut sum = 0;
+    for end in &mut ends {
+        // Where each row begins, until its buckets are entered.
+        let count = *end;
+        *end = sum;
+        sum += count;
+    }
+    let mut buckets = vec![0; found.len()];
+    for (number, bucket) in (0..).zip(found.chunk_by(|one, two| one.1 == two.1)) {
+        for &(row, _) in bucket {
+            let end = &mut ends[row as usize];
+            buckets[*end] = number;
+            *end += 1;
+        }
+    }
+    Ok((ends, buckets))
+}
+
+#[cfg(test)]
+mod tests;

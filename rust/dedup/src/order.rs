@@ -1,0 +1,182 @@
+//! Keep order as bytes: of two documents the one whose key is smaller stays.
+//!
+//! A key is, one after another: snapshot (newest first), score (highest first), length in bytes of
+//! the text (longest first), id (smallest first), and the 128-bit xxh3 of the text, which tells
+//! documents apart that share an id. Missing values come last. Bytes compare as the values do, so
+//! keys can be sorted in memory or merged from disk with the same outcome.
+
+use rayon::prelude::*;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::DedupError;
+
+/// A column of values to order documents by.
+#[derive(Debug, Clone)]
+pub enum Key<'a> {
+    /// Compared byte by byte.
+    Strings(Vec<Option<&'a str>>),
+    /// Whole numbers; a value counts where its flag is true.
+    Integers(&'a [i64], &'a [bool]),
+    /// NaN stands for a missing value.
+    Floats(&'a [f64]),
+}
+
+impl Key<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Strings(values) => values.len(),
+            Self::Integers(values, present) => values.len().min(present.len()),
+            Self::Floats(values) => values.len(),
+        }
+    }
+
+    /// Appends the value of a row, so that bytes compare as values do, missing ones last.
+    fn write(&self, row: usize, descending: bool, key: &mut Vec<u8>) {
+        let start = key.len() + 1;
+        match self {
+            Self::Strings(values) => match values[row] {
+                None => return key.push(1),
+                Some(value) => {
+                    key.push(0);
+                    for &byte in value.as_bytes() {
+                        key.push(byte);
+                        // Zero bytes are marked, for two of them end the value.
+                        if byte == 0 {
+                            key.push(0xff);
+                        }
+                    }
+                    key.extend([0, 0]);
+                }
+            },
+            Self::Integers(values, present) => {
+                if !present[row] {
+                    return key.push(1);
+                }
+                key.push(0);
+                key.extend((values[row] as u64 ^ 1 << 63).to_be_bytes());
+            }
+            Self::Floats(values) => {
+                if values[row].is_nan() {
+                    return key.push(1);
+                }
+                key.push(0);
+                // Both zeros are one value.
+                let bits = (values[row] + 0.0).to_bits();
+                let negative = bits >> 63 == 1;
+                key.extend((if negative { !bits } else { bits ^ 1 << 63 }).to_be_bytes());
+            }
+        }
+        if descending {
+            key[start..].iter_mut().for_each(|byte| *byte = !*byte);
+        }
+    }
+}
+
+/// What decides, beside the texts, which of similar documents stays.
+#[derive(Debug, Clone, Default)]
+pub struct KeepKeys<'a> {
+    /// The largest is the newest.
+    pub snapshot: Option<Key<'a>>,
+    /// The highest is the best.
+    pub score: Option<Key<'a>>,
+    /// The smallest wins; without ids the place in the input does.
+    pub id: Option<Key<'a>>,
+}
+
+impl KeepKeys<'_> {
+    /// Checks that there is one value of each kind a document.
+    ///
+    /// # Errors
+    /// Values for another number of documents.
+    pub fn check(&self, documents: usize) -> Result<(), DedupError> {
+        let columns = [("snapshot", &self.snapshot), ("score", &self.score), ("id", &self.id)];
+        for (name, column) in columns {
+            if let Some(values) = column.as_ref().map(Key::len).filter(|&len| len != documents) {
+                return Err(DedupError::Lengths { name, documents, values });
+            }
+        }
+        Ok(())
+    }
+
+    /// The key of a row.
+    pub(crate) fn key(&self, row: usize, text: &str) -> Vec<u8> {
+        let mut key = Vec::with_capacity(64);
+        for column in [&self.snapshot, &self.score].into_iter().flatten() {
+            column.write(row, true, &mut key);
+        }
+        key.extend((!(text.len() as u64)).to_be_bytes());
+        if let Some(id) = &self.id {
+            id.write(row, false, &mut key);
+        }
+        key.extend(xxh3_128(text.as_bytes()).to_be_bytes());
+        key
+    }
+}
+
+/// Place of each document in keep order.
+///
+/// # Errors
+/// Values for another number of documents, or more documents than can be numbered.
+pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32>, DedupError> {
+    keys.check(texts.len())?;
+    if u32::try_from(texts.len()).is_err() {
+        return Err(DedupError::TooManyDocuments(texts.len()));
+    }
+    let mut order: Vec<(Vec<u8>, u32)> = texts
+        .par_iter()
+        .enumerate()
+        .map(|(row, text)| (keys.key(row, text.unwrap_or("")), row as u32))
+        .collect();
+    order.par_sort_unstable();
+    let mut rank = vec![0; texts.len()];
+    for (place, (_, row)) in order.into_iter().enumerate() {
+        rank[row as usize] = place as u32;
+    }
+    Ok(rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_compare_as_values() {
+        let strings = ["", "\0", "\0\0", "\0a", "a", "a\0", "a\0b", "aa", "b", "é"];
+        let ascending = Key::Strings(strings.iter().map(|&value| Some(value)).collect());
+        let integers = [i64::MIN, -2, -1, 0, 1, i64::MAX];
+        let floats = [f64::NEG_INFINITY, -1.5, -0.0, 1e-300, 0.5, f64::INFINITY];
+        let all = [true; 6];
+        for column in [ascending, Key::Integers(&integers, &all), Key::Floats(&floats)] {
+            for (one, two) in (1..column.len()).map(|row| (row - 1, row)) {
+                let written = |row, descending| {
+                    let mut key = Vec::new();
+                    column.write(row, descending, &mut key);
+                    key
+                };
+                assert!(written(one, false) < written(two, false), "{column:?} {one}");
+                assert!(written(one, true) > written(two, true), "{column:?} {one}");
+            }
+        }
+        let zeros = Key::Floats(&[0.0, -0.0]);
+        let (mut one, mut two) = (Vec::new(), Vec::new());
+        zeros.write(0, true, &mut one);
+        zeros.write(1, true, &mut two);
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn missing_values_come_last() {
+        let texts = [Some("a"); 4];
+        let score = [f64::NAN, 2.0, 1.0, f64::NAN];
+        let ids = Key::Strings(vec![Some("x"), None, Some("y"), Some("a")]);
+        let keys =
+            KeepKeys { score: Some(Key::Floats(&score)), id: Some(ids), ..Default::default() };
+        assert_eq!(keep_order(&texts, &keys).unwrap(), [3, 0, 1, 2]);
+        let keys = KeepKeys { score: Some(Key::Floats(&score[..3])), ..KeepKeys::default() };
+        assert!(keep_order(&texts, &keys).unwrap_err().to_string().contains("score"));
+        assert_eq!(
+            keep_order(&[Some("b"), Some("bb"), None], &KeepKeys::default()).unwrap(),
+            [1, 0, 2]
+        );
+    }
+}

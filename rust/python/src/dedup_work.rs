@@ -1,0 +1,134 @@
+//! Binding of `internlm_dedup::external`.
+
+use std::path::PathBuf;
+
+use internlm_dedup::external::{Batch, Work};
+use internlm_dedup::{DedupError, Settings};
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrow::StrColumn;
+use crate::dedup::{Found, KeyColumns, Options, failure, found, keep_keys};
+use crate::error::in_pool;
+
+/// A deduplication on disk, step by step.
+#[pyclass(module = "internlm_core._core")]
+pub struct DedupWork {
+    work: Work,
+    threads: usize,
+}
+
+impl DedupWork {
+    /// A step that changes nothing but files, so that others may look on.
+    fn in_pool<T: Send>(
+        &self,
+        py: Python<'_>,
+        step: impl FnOnce(&Work) -> Result<T, DedupError> + Send,
+    ) -> PyResult<T> {
+        let work = &self.work;
+        in_pool(py, self.threads, || step(work))?.map_err(failure)
+    }
+
+    fn change<T: Send>(
+        &mut self,
+        py: Python<'_>,
+        step: impl FnOnce(&mut Work) -> Result<T, DedupError> + Send,
+    ) -> PyResult<T> {
+        let work = &mut self.work;
+        in_pool(py, self.threads, || step(work))?.map_err(failure)
+    }
+}
+
+#[pymethods]
+impl DedupWork {
+    #[new]
+    #[pyo3(signature = (folder, options, memory, corpus, index=None, threads=0))]
+    fn new(
+        py: Python<'_>,
+        folder: PathBuf,
+        options: Options,
+        memory: usize,
+        corpus: u64,
+        index: Option<PathBuf>,
+        threads: usize,
+    ) -> PyResult<Self> {
+        let settings = Settings::from(options);
+        let open = || match index {
+            Some(index) => Work::beside(&folder, &index, &settings, memory, corpus),
+            None => Work::open(&folder, &settings, memory, corpus),
+        };
+        Ok(Self { work: in_pool(py, threads, open)?.map_err(failure)?, threads })
+    }
+
+    #[getter]
+    fn fixed(&self) -> u32 {
+        self.work.fixed()
+    }
+
+    fn signed(&self) -> Vec<(u32, u32)> {
+        self.work.signed()
+    }
+
+    fn sign(
+        &mut self,
+        py: Python<'_>,
+        first: u32,
+        texts: StrColumn,
+        code: Option<PyReadonlyArray1<'_, bool>>,
+        keys: KeyColumns<'_>,
+    ) -> PyResult<()> {
+        let (rows, keys) = (texts.rows(), keep_keys(&keys)?);
+        let code = code.as_ref().map_or(Ok(&[] as &[bool]), |code| code.as_slice())?;
+        let batch = Batch { texts: &rows, code, keys: &keys };
+        self.change(py, |work| work.sign(first, &batch))
+    }
+
+    fn sign_signatures(
+        &mut self,
+        py: Python<'_>,
+        first: u32,
+        signatures: PyReadonlyArray2<'_, u32>,
+    ) -> PyResult<()> {
+        let shape = signatures.as_array().raw_dim();
+        let slots = signatures.as_slice()?;
+        self.change(py, |work| work.sign_signatures(first, slots, shape[1]))
+    }
+
+    fn group(&mut self, py: Python<'_>) -> PyResult<usize> {
+        self.change(py, Work::group)
+    }
+
+    fn compared<'py>(
+        &self,
+        py: Python<'py>,
+        first: u32,
+        rows: u32,
+    ) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        Ok(self.work.compared(first, rows).map_err(failure)?.into_pyarray(py))
+    }
+
+    fn is_collected(&self, py: Python<'_>, first: u32) -> PyResult<bool> {
+        self.in_pool(py, |work| work.is_collected(first))
+    }
+
+    fn collect(
+        &self,
+        py: Python<'_>,
+        first: u32,
+        texts: StrColumn,
+        code: Option<PyReadonlyArray1<'_, bool>>,
+    ) -> PyResult<()> {
+        let rows = texts.rows();
+        let code = code.as_ref().map_or(Ok(&[] as &[bool]), |code| code.as_slice())?;
+        self.in_pool(py, |work| work.collect(first, &rows, code))
+    }
+
+    fn decide(&self, py: Python<'_>, part: usize, firsts: Vec<u32>) -> PyResult<()> {
+        self.in_pool(py, |work| work.decide(part, &firsts))
+    }
+
+    fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Found<'py>> {
+        let outcome = self.in_pool(py, |work| work.outcome())?;
+        Ok(found(py, outcome))
+    }
+}
