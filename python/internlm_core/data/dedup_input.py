@@ -82,8 +82,8 @@ def text_frames(
     if isinstance(data, pl.LazyFrame):
         start, names = 0, data.collect_schema().names()
         data = data.select(name for name in names if name in COLUMNS)
-        for batch in data.collect_batches(chunk_size=8_192):
-            frame = text_frame(batch)
+        for rows in data.collect_batches(chunk_size=8_192):
+            frame = text_frame(rows)
             if "id" not in names:
                 frame = frame.with_columns(pl.col("id") + start)
             start += frame.height

@@ -243,10 +243,11 @@ def _collect(
 
     def read() -> Iterator[tuple[int, pl.DataFrame]]:
         for first, rows in missing:
-            frames = []
+            # Where no document shares a band with another one, nothing is read.
+            frames: list[pl.DataFrame] = []
             if work.compared(first, rows).any():
                 frames = list(_rows(texts, first, first + rows, ("text", "source")))
-            yield first, pl.concat(frames) if frames else pl.DataFrame({"text": [None] * rows})
+            yield first, pl.concat(frames) if frames else nothing
 
     with Task("Collecting texts", sum(rows for _, rows in missing), quiet=quiet) as task:
         for first, frame in read_ahead(read()):

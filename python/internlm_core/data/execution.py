@@ -173,17 +173,17 @@ class Run:
         memory = self._config.dedup.max_memory
         parts = list(self._part_paths())
         if memory is not None and _IN_MEMORY * sum(map(_size, parts)) > memory:
-            texts = [ParquetTexts(part, open_only=True) for part in parts]
-            found = find_on_disk(
-                texts,
+            sources = [ParquetTexts(part, open_only=True) for part in parts]
+            decisions = find_on_disk(
+                sources,
                 self._config.dedup,
                 self._folder.work / "dedup",
                 memory=int(memory),
                 threads=self._threads,
                 quiet=self._quiet,
             )
-            found.name_targets(texts)
-            return found
+            decisions.name_targets(sources)
+            return decisions
         path = self._folder.work / "dedup.parquet"
         if not path.exists():
             columns = ["id", "text", "source", "snapshot"]

@@ -12,6 +12,7 @@ from pydantic import ByteSize, Field, model_validator
 from internlm_core import _core
 from internlm_core._config import Config, load_config
 from internlm_core.data.dedup_input import code_rows, keep_keys, text_frame, text_frames
+from internlm_core.data.dedup_on_disk import dedup_streamed
 from internlm_core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -161,12 +162,11 @@ def dedup(
             f"unused; bands={permutations // rows} would use them",
             stacklevel=2,
         )
-    streamed = isinstance(data, (str, os.PathLike, pl.LazyFrame))
     if config.max_memory is not None:
-        from internlm_core.data.dedup_on_disk import dedup_streamed
-
-        frames = text_frames(data, config.max_memory // 16) if streamed else text_frame(data)
-        return dedup_streamed(frames, config, folder, threads)
+        if isinstance(data, (str, os.PathLike, pl.LazyFrame)):
+            frames = text_frames(data, config.max_memory // 16)
+            return dedup_streamed(frames, config, folder, threads)
+        return dedup_streamed(text_frame(data), config, folder, threads)
     if isinstance(data, (str, os.PathLike)):
         return _find(pl.concat(text_frames(data, 1 << 25)), config, threads)
     frame = text_frame(data)

@@ -21,6 +21,9 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Bytes that a document takes in a part beside its content: its buckets and book-keeping.
 const OVERHEAD: u64 = 512;
 
+/// Numbers of a run file, and its notes.
+type Numbers = (Vec<u32>, [u64; 2]);
+
 /// What is known once all documents are signed.
 #[derive(Debug)]
 pub(crate) struct Grouping {
@@ -317,7 +320,7 @@ impl Work {
 
     fn read_grouping(&self) -> Result<Option<Grouping>, DedupError> {
         let tag = self.group_tag();
-        let numbers = |name: &str| -> Result<Option<(Vec<u32>, [u64; 2])>, DedupError> {
+        let numbers = |name: &str| -> Result<Option<Numbers>, DedupError> {
             let Some(run) = Run::<u32>::verified(self.file(name), tag)? else { return Ok(None) };
             let mut values = Vec::with_capacity(run.records as usize);
             read_into(&run, &mut values)?;
