@@ -6,20 +6,26 @@
 
 use std::sync::Mutex;
 
+use crate::merges::prefetch;
+use crate::pages::{Table, Zero};
+
 /// Longest piece with a key of its own.
 const SHORT: usize = 15;
 /// Longer pieces than this are merged anew each time: they hardly ever repeat.
 const LONG: usize = 256;
-const BUCKETS: usize = 1 << 16;
-const LONG_SLOTS: usize = 1 << 14;
+const BUCKETS: usize = 1 << 17;
+const LONG_SLOTS: usize = 1 << 16;
+const MEETINGS: usize = 1 << 12;
 /// Ids and bytes that entries may point to before the cache starts afresh.
 const MOST_IDS: usize = 1 << 20;
-const MOST_BYTES: usize = 1 << 21;
+const MOST_BYTES: usize = 1 << 22;
 
 /// Ids that fit into an entry; the fourth number counts them, or is `ELSEWHERE` or more.
 const INLINE: u32 = 3;
 /// The ids are in the arena: `[start, end, _, ELSEWHERE]`.
 const ELSEWHERE: u32 = 4;
+/// A longer piece, which is looked up apart.
+const APART: u32 = 5;
 
 type Value = [u32; 4];
 
@@ -29,6 +35,9 @@ struct Bucket {
     keys: [u128; 2],
     values: [Value; 2],
 }
+
+// SAFETY: integers only.
+unsafe impl Zero for Bucket {}
 
 #[derive(Clone, Copy, Default)]
 struct LongSlot {
@@ -42,10 +51,12 @@ struct LongSlot {
 /// Piece → its ids.
 #[derive(Default)]
 pub struct Cache {
-    buckets: Vec<Bucket>,
+    buckets: Table<Bucket>,
     long: Vec<LongSlot>,
     ids: Vec<u32>,
     bytes: Vec<u8>,
+    /// Pairs of tokens that met, and whether they are the encoding of both.
+    meetings: Vec<(u64, bool)>,
     work: Box<Work>,
 }
 
@@ -53,16 +64,16 @@ pub struct Cache {
 struct Work {
     keys: [u128; BLOCK],
     places: [u32; BLOCK],
+    values: [Value; BLOCK],
     symbols: Vec<u32>,
-    merged: Vec<u32>,
 }
 
 const BLOCK: usize = crate::pieces::Ends::FULL + crate::pieces::Ends::SPARE;
 
 impl Default for Work {
     fn default() -> Self {
-        let (symbols, merged) = (Vec::new(), Vec::new());
-        Self { keys: [0; BLOCK], places: [0; BLOCK], symbols, merged }
+        let symbols = Vec::new();
+        Self { keys: [0; BLOCK], places: [0; BLOCK], values: [[0; 4]; BLOCK], symbols }
     }
 }
 
@@ -72,9 +83,15 @@ impl std::fmt::Debug for Cache {
     }
 }
 
-/// Makes the ids of a piece: symbols are room to work in.
-pub(crate) trait Merge: Fn(&[u8], &mut Vec<u32>, &mut Vec<u32>) {}
-impl<F: Fn(&[u8], &mut Vec<u32>, &mut Vec<u32>)> Merge for F {}
+/// Makes the ids of pieces that are not known.
+pub(crate) trait Merge {
+    /// Appends the ids of one piece; `symbols` is room to work in.
+    fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>);
+    /// Calls `done` with the ids of each of `pieces`, of at most 15 bytes, in any order.
+    fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32]));
+    /// Whether two tokens are the encoding of what they spell together.
+    fn is_encoding(&self, left: u32, right: u32, symbols: &mut Vec<u32>) -> bool;
+}
 
 const MASKS: [u128; SHORT + 1] = {
     let mut masks = [0; SHORT + 1];
@@ -107,18 +124,6 @@ fn fold(left: u64, right: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-#[inline(always)]
-fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect but on time, and the address is a reference's.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
-}
-
 impl Cache {
     /// Appends the ids of the pieces of `text` from `start` that end at `ends`.
     ///
@@ -133,9 +138,11 @@ impl Cache {
         merge: impl Merge,
     ) {
         if self.buckets.is_empty() {
-            self.buckets = vec![Bucket { keys: [0; 2], values: [[0; 4]; 2] }; BUCKETS];
+            self.buckets = Table::new(BUCKETS);
             self.long = vec![LongSlot::default(); LONG_SLOTS];
+            self.meetings = vec![(u64::MAX, false); MEETINGS];
         }
+        self.make_room();
         let mut from = start;
         for (index, &end) in ends.iter().enumerate() {
             let length = end - from;
@@ -150,48 +157,169 @@ impl Cache {
             }
             from = end;
         }
+        self.look_up(text, start, ends, &merge);
         // Four numbers are written where up to three count; the rest is written over.
         let mut ready = [0; 4 * BLOCK];
         let mut count = 0;
         let mut from = start;
         for (index, &end) in ends.iter().enumerate() {
-            let key = self.work.keys[index];
-            if key != 0 {
-                let bucket = &self.buckets[self.work.places[index] as usize % BUCKETS];
-                let value = if bucket.keys[0] == key {
-                    bucket.values[0]
-                } else if bucket.keys[1] == key {
-                    bucket.values[1]
-                } else {
-                    self.learn(&text[from..end], index, &merge)
-                };
-                if value[3] <= INLINE {
-                    ready[count..count + 4].copy_from_slice(&value);
-                    count += value[3] as usize;
-                } else {
-                    out.extend_from_slice(&ready[..count]);
-                    count = 0;
-                    out.extend_from_slice(&self.ids[value[0] as usize..value[1] as usize]);
-                }
-            } else if end > from {
+            let value = self.work.values[index];
+            if value[3] <= INLINE {
+                ready[count..count + 4].copy_from_slice(&value);
+                count += value[3] as usize;
+            } else {
                 out.extend_from_slice(&ready[..count]);
                 count = 0;
-                self.long(&text[from..end], out, &merge);
+                if value[3] == ELSEWHERE {
+                    out.extend_from_slice(&self.ids[value[0] as usize..value[1] as usize]);
+                } else {
+                    self.long(&text[from..end], out, &merge);
+                }
             }
             from = end;
         }
         out.extend_from_slice(&ready[..count]);
     }
 
-    /// Merges a short piece and enters it: into an empty place, else over the later of two.
+    /// Fills in the values of a block; pieces that are not known are merged together, and entered.
+    #[inline(always)]
+    fn look_up(&mut self, text: &[u8], start: usize, ends: &[usize], merge: &impl Merge) {
+        let Work { keys, places, values, .. } = &mut *self.work;
+        let (mut unknown, mut count) = ([0u16; BLOCK + 1], 0);
+        for index in 0..ends.len().min(BLOCK) {
+            let key = keys[index];
+            let bucket = &self.buckets[places[index] as usize % BUCKETS];
+            let second = usize::from(bucket.keys[0] != key);
+            values[index] = bucket.values[second];
+            unknown[count] = index as u16;
+            // A long piece has the key 0 and no place of its own.
+            count += usize::from(bucket.keys[second] != key && key != 0);
+            if key == 0 {
+                values[index] = [0, 0, 0, APART];
+            }
+        }
+        if count > 0 {
+            self.learn(text, start, ends, &unknown[..count], merge);
+        }
+    }
+
+    /// Merges short pieces and enters them.
     #[cold]
     #[inline(never)]
-    fn learn(&mut self, piece: &[u8], index: usize, merge: &impl Merge) -> Value {
-        self.make_room();
-        let Work { symbols, merged, .. } = &mut *self.work;
-        merged.clear();
-        merge(piece, symbols, merged);
-        let value = match merged[..] {
+    fn learn(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        ends: &[usize],
+        unknown: &[u16],
+        merge: &impl Merge,
+    ) {
+        let mut pieces = [&text[..0]; BLOCK];
+        for (piece, &index) in pieces.iter_mut().zip(unknown) {
+            let index = usize::from(index);
+            let from = if index == 0 { start } else { ends[index - 1] };
+            *piece = &text[from..ends[index]];
+        }
+        merge.many(&pieces[..unknown.len()], |piece, merged| {
+            let index = usize::from(unknown[piece]);
+            let (place, key) = (self.work.places[index] as usize, self.work.keys[index]);
+            self.work.values[index] = self.enter(place, key, merged);
+        });
+    }
+
+    fn long(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) {
+        if piece.len() > LONG {
+            merge.one(piece, &mut self.work.symbols, out);
+            return;
+        }
+        let hash = hash_of_long(piece);
+        if !self.known_long(piece, hash, out) {
+            self.make_room();
+            let before = out.len();
+            if !self.by_parts(piece, out, merge) {
+                out.truncate(before);
+                merge.one(piece, &mut self.work.symbols, out);
+            }
+            self.enter_long(piece, hash, &out[before..]);
+        }
+    }
+
+    fn known_long(&self, piece: &[u8], hash: u64, out: &mut Vec<u32>) -> bool {
+        let slot = self.long[hash as usize % LONG_SLOTS];
+        let text = slot.text as usize;
+        let known = slot.hash == hash
+            && slot.length as usize == piece.len()
+            && &self.bytes[text..text + piece.len()] == piece;
+        if known {
+            out.extend_from_slice(&self.ids[slot.start as usize..slot.end as usize]);
+        }
+        known
+    }
+
+    fn enter_long(&mut self, piece: &[u8], hash: u64, merged: &[u32]) {
+        let (text, start) = (self.bytes.len() as u32, self.ids.len() as u32);
+        self.bytes.extend_from_slice(piece);
+        self.ids.extend_from_slice(merged);
+        let (length, end) = (piece.len() as u32, self.ids.len() as u32);
+        self.long[hash as usize % LONG_SLOTS] = LongSlot { hash, text, length, start, end };
+    }
+
+    /// Tries an indented word as white space and word, which are better known than the two together.
+    ///
+    /// Two encodings side by side are the encoding of both if the two tokens that meet are the
+    /// encoding of theirs (see `merges`). Returns whether that is so here.
+    fn by_parts(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) -> bool {
+        let is_word = |pair: &[u8]| pair[0] == b' ' && !pair[1].is_ascii_whitespace();
+        let Some(cut) = piece.windows(2).rposition(is_word).map(|blank| blank + 1) else {
+            return false;
+        };
+        self.part(&piece[..cut], out, merge);
+        let border = out.len();
+        self.part(&piece[cut..], out, merge);
+        let (Some(&left), Some(&right)) = (out.get(border.wrapping_sub(1)), out.get(border)) else {
+            return false;
+        };
+        let pair = u64::from(left) << 32 | u64::from(right);
+        let place = fold(pair, 0) as usize % MEETINGS;
+        if self.meetings[place].0 != pair {
+            let agree = merge.is_encoding(left, right, &mut self.work.symbols);
+            self.meetings[place] = (pair, agree);
+        }
+        self.meetings[place].1
+    }
+
+    fn part(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) {
+        if piece.len() <= SHORT {
+            let key = key(piece, 0, piece.len());
+            let place = fold(key as u64, (key >> 64) as u64) as usize % BUCKETS;
+            let bucket = &self.buckets[place];
+            if let Some(side) = bucket.keys.iter().position(|&known| known == key) {
+                let value = bucket.values[side];
+                if value[3] <= INLINE {
+                    out.extend_from_slice(&value[..value[3] as usize]);
+                } else {
+                    out.extend_from_slice(&self.ids[value[0] as usize..value[1] as usize]);
+                }
+                return;
+            }
+            let before = out.len();
+            merge.one(piece, &mut self.work.symbols, out);
+            self.enter(place, key, &out[before..]);
+            return;
+        }
+        let hash = hash_of_long(piece);
+        if !self.known_long(piece, hash, out) {
+            let before = out.len();
+            merge.one(piece, &mut self.work.symbols, out);
+            self.enter_long(piece, hash, &out[before..]);
+        }
+    }
+
+    /// Enters a short piece: into an empty place, else over the later of two.
+    #[inline(always)]
+    fn enter(&mut self, place: usize, key: u128, merged: &[u32]) -> Value {
+        let value = match *merged {
+            [] => [0; 4],
             [a] => [a, 0, 0, 1],
             [a, b] => [a, b, 0, 2],
             [a, b, c] => [a, b, c, 3],
@@ -201,42 +329,11 @@ impl Cache {
                 [start, self.ids.len() as u32, 0, ELSEWHERE]
             }
         };
-        let bucket = &mut self.buckets[self.work.places[index] as usize];
-        let side = usize::from(bucket.keys[0] != 0);
-        bucket.keys[side] = self.work.keys[index];
+        let bucket = &mut self.buckets[place % BUCKETS];
+        let side = usize::from(bucket.keys[0] != 0 && bucket.keys[0] != key);
+        bucket.keys[side] = key;
         bucket.values[side] = value;
         value
-    }
-
-    fn long(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) {
-        if piece.len() > LONG {
-            merge(piece, &mut self.work.symbols, out);
-            return;
-        }
-        let mut hash = piece.len() as u64;
-        for at in (0..piece.len()).step_by(16).take_while(|at| at + 16 <= piece.len()) {
-            let key = key_of_sixteen(&piece[at..]);
-            hash = fold(hash ^ key as u64, (key >> 64) as u64);
-        }
-        let key = key_of_sixteen(&piece[piece.len() - 16..]);
-        hash = fold(hash ^ key as u64, (key >> 64) as u64);
-        let place = hash as usize % LONG_SLOTS;
-        let slot = self.long[place];
-        if slot.hash == hash && slot.length as usize == piece.len() {
-            let text = slot.text as usize;
-            if &self.bytes[text..text + piece.len()] == piece {
-                out.extend_from_slice(&self.ids[slot.start as usize..slot.end as usize]);
-                return;
-            }
-        }
-        self.make_room();
-        let before = out.len();
-        merge(piece, &mut self.work.symbols, out);
-        let (text, start) = (self.bytes.len() as u32, self.ids.len() as u32);
-        self.bytes.extend_from_slice(piece);
-        self.ids.extend_from_slice(&out[before..]);
-        let end = self.ids.len() as u32;
-        self.long[place] = LongSlot { hash, text, length: piece.len() as u32, start, end };
     }
 
     /// Starts afresh when the arenas are full.
@@ -245,7 +342,7 @@ impl Cache {
             self.ids.clear();
             self.bytes.clear();
             self.long.fill(LongSlot::default());
-            for bucket in &mut self.buckets {
+            for bucket in self.buckets.iter_mut() {
                 bucket.keys = [0; 2];
             }
         }
@@ -270,6 +367,18 @@ impl Caches {
         }
         result
     }
+}
+
+/// Of a piece of sixteen bytes or more.
+#[inline]
+fn hash_of_long(piece: &[u8]) -> u64 {
+    let mut hash = piece.len() as u64;
+    for at in (0..piece.len()).step_by(16).take_while(|at| at + 16 <= piece.len()) {
+        let key = key_of_sixteen(&piece[at..]);
+        hash = fold(hash ^ key as u64, (key >> 64) as u64);
+    }
+    let key = key_of_sixteen(&piece[piece.len() - 16..]);
+    fold(hash ^ key as u64, (key >> 64) as u64)
 }
 
 #[inline(always)]

@@ -19,7 +19,7 @@ const BMP: usize = 1 << 16;
 /// the same ids in pieces that can be cached.
 #[derive(Debug, Clone)]
 pub struct Characters {
-    ids: FxHashMap<char, u32>,
+    ids: FxHashMap<u32, u32>,
     ascii_ids: [u32; ASCII],
     byte_ids: [u32; 256],
     /// Class of each character of the basic plane that occurs in a longer token; 0: in none.
@@ -52,7 +52,7 @@ impl Characters {
             let mut characters = token.chars();
             let Some(mut previous) = characters.next() else { continue };
             if characters.as_str().is_empty() {
-                ids.insert(previous, id);
+                ids.insert(previous as u32, id);
                 if previous.is_ascii() {
                     ascii_ids[previous as usize] = id;
                 }
@@ -61,6 +61,10 @@ impl Characters {
                 pairs.insert((previous, next));
                 previous = next;
             }
+        }
+        // A space is written as the mark.
+        if let Some(&mark) = ids.get(&(SPACE_MARK as u32)) {
+            ascii_ids[usize::from(b' ')] = mark;
         }
         let mut this = Self {
             ids,
@@ -163,22 +167,22 @@ impl Characters {
         *progress = Progress { at, class };
     }
 
-    /// The symbols of a piece before merging.
-    pub(crate) fn symbols(&self, piece: &str, symbols: &mut Vec<u32>) {
-        for c in piece.chars() {
-            let c = if c == ' ' { SPACE_MARK } else { c };
-            let id = if c.is_ascii() {
-                self.ascii_ids[c as usize]
-            } else {
-                self.ids.get(&c).copied().unwrap_or(UNKNOWN)
+    /// Calls `symbol` with the symbols of a piece before merging.
+    #[inline(always)]
+    pub(crate) fn symbols(&self, piece: &[u8], mut symbol: impl FnMut(u32)) {
+        let mut at = 0;
+        while at < piece.len() {
+            let (code, after) = character(piece, at);
+            let id = match self.ascii_ids.get(code as usize) {
+                Some(&id) => id,
+                None => self.ids.get(&code).copied().unwrap_or(UNKNOWN),
             };
             if id == UNKNOWN {
-                let mut bytes = [0; 4];
-                let bytes = c.encode_utf8(&mut bytes).bytes();
-                symbols.extend(bytes.map(|byte| self.byte_ids[usize::from(byte)]));
+                piece[at..after].iter().for_each(|&byte| symbol(self.byte_ids[usize::from(byte)]));
             } else {
-                symbols.push(id);
+                symbol(id);
             }
+            at = after;
         }
     }
 }

@@ -3,14 +3,93 @@
 use std::borrow::Cow;
 
 use rayon::prelude::*;
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-use crate::cache::{Cache, Caches};
+use crate::batch::{Pieces, SHORT};
+use crate::cache::{Cache, Caches, Merge};
 use crate::characters::Progress;
 use crate::patterns;
 use crate::pieces::Ends;
 use crate::special::{Allowed, Part};
 use crate::tokenizer::{Alphabet, Tokenizer};
+use crate::unicode::nfc;
+
+impl Merge for &Tokenizer {
+    fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>) {
+        symbols.clear();
+        match &self.alphabet {
+            Alphabet::Bytes(bytes) => {
+                symbols.extend(piece.iter().map(|&byte| bytes.ids[usize::from(byte)]));
+            }
+            Alphabet::Characters(characters) => characters.symbols(piece, |id| symbols.push(id)),
+        }
+        self.merges.apply(symbols, ids);
+    }
+
+    fn is_encoding(&self, left: u32, right: u32, symbols: &mut Vec<u32>) -> bool {
+        let both = [&*self.pieces[left as usize], &*self.pieces[right as usize]].concat();
+        let mut ids = Vec::new();
+        self.one(&both, symbols, &mut ids);
+        ids == [left, right]
+    }
+
+    fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32])) {
+        let mut batch = Short { tokenizer: self, pieces, ascii: self.ascii_ranks(), done };
+        self.merges.apply_batch(pieces.len(), &mut batch);
+    }
+}
+
+/// Short pieces that are merged together.
+struct Short<'t, F> {
+    tokenizer: &'t Tokenizer,
+    pieces: &'t [&'t [u8]],
+    /// Ranks of pairs of ASCII characters.
+    ascii: &'t [u32],
+    done: F,
+}
+
+impl<F: FnMut(usize, &[u32])> Pieces for Short<'_, F> {
+    #[inline(always)]
+    fn start(
+        &mut self,
+        piece: usize,
+        symbols: &mut [u32; SHORT],
+        ranks: &mut [u32; SHORT],
+    ) -> usize {
+        let (piece, mut count) = (self.pieces[piece], 0);
+        match &self.tokenizer.alphabet {
+            Alphabet::Bytes(bytes) => {
+                for (symbol, &byte) in symbols.iter_mut().zip(piece) {
+                    *symbol = bytes.ids[usize::from(byte)];
+                }
+                count = piece.len().min(SHORT);
+            }
+            Alphabet::Characters(characters) => characters.symbols(piece, |id| {
+                symbols[count % SHORT] = id;
+                count += 1;
+            }),
+        }
+        let merges = &self.tokenizer.merges;
+        if count == piece.len() {
+            for at in 1..count.min(SHORT) {
+                let (left, right) = (piece[at - 1], piece[at]);
+                ranks[at - 1] = match left < 0x80 && right < 0x80 {
+                    true => self.ascii[usize::from(left) << 7 | usize::from(right)],
+                    false => merges.rank(symbols[at - 1], symbols[at]),
+                };
+            }
+        } else {
+            for at in 1..count.min(SHORT) {
+                ranks[at - 1] = merges.rank(symbols[at - 1], symbols[at]);
+            }
+        }
+        count
+    }
+
+    #[inline(always)]
+    fn finish(&mut self, piece: usize, ids: &[u32]) {
+        (self.done)(piece, ids);
+    }
+}
 
 impl Tokenizer {
     /// Appends the ids of `text` to `ids`; `allowed` tokens become their ids, all else is text.
@@ -52,26 +131,9 @@ impl Tokenizer {
                     ends.take()
                 }
             };
-            cache.extend(text.as_bytes(), start, ends, ids, |piece, symbols, ids| {
-                self.merge(piece, symbols, ids);
-            });
+            cache.extend(text.as_bytes(), start, ends, ids, self);
             start = ends.last().copied().unwrap_or(text.len());
         }
-    }
-
-    /// The ids of one piece, made without the cache.
-    fn merge(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>) {
-        symbols.clear();
-        match &self.alphabet {
-            Alphabet::Bytes(bytes) => {
-                symbols.extend(piece.iter().map(|&byte| bytes.ids[usize::from(byte)]));
-            }
-            Alphabet::Characters(characters) => {
-                // Pieces are cut at characters, so this borrows.
-                characters.symbols(&String::from_utf8_lossy(piece), symbols);
-            }
-        }
-        self.merges.apply(symbols, ids);
     }
 
     /// Encodes many texts in parallel: all ids in order, and where each text's ids end.
@@ -125,12 +187,5 @@ impl Tokenizer {
             ids.extend_from_slice(&part);
         }
         (ids, offsets)
-    }
-}
-
-fn nfc(text: &str) -> Cow<'_, str> {
-    match is_nfc_quick(text.chars()) {
-        IsNormalized::Yes => Cow::Borrowed(text),
-        _ => Cow::Owned(text.nfc().collect()),
     }
 }

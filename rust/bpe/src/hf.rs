@@ -154,6 +154,7 @@ impl Tokenizer {
             added: Vec::new(),
             prefix: prefix(&file.post_processor),
             strips_space: steps(&file.decoder, "decoders").iter().any(|step| kind(step) == "Strip"),
+            ascii_ranks: Default::default(),
         };
         tokenizer.overlay(&added, options.parity)?;
         Ok(tokenizer)

@@ -4,6 +4,7 @@
 //! pieces with a pattern first (tiktoken, Qwen), and tokenizers over characters with byte fallback
 //! and no pattern (InternLM2). Priority is always the rank of a merge, never a token id.
 
+mod batch;
 mod bytelevel;
 mod cache;
 mod characters;
@@ -13,6 +14,7 @@ mod error;
 mod hf;
 mod junctions;
 mod merges;
+mod pages;
 mod patterns;
 mod pieces;
 mod scan;

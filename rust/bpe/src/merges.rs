@@ -9,20 +9,24 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::BpeError;
+use crate::pages::Table;
 
 /// No rule for a pair.
-const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 const ID_BITS: u32 = 21;
 const RANK_BITS: u32 = 22;
-const EMPTY: u64 = u64::MAX;
+const RANKS: u64 = (1 << RANK_BITS) - 1;
+/// Rules in a bucket, half a cache line; they are compared at once.
+const LANES: usize = 4;
 
 /// Up to this many symbols a scan of an array beats a heap.
 const SCAN: usize = 64;
 /// Which pairs join, in which order of priority, and what they become.
 #[derive(Debug, Clone)]
 pub struct Merges {
-    /// Open addressing over `left, right, rank`, packed into eight bytes; at most half full.
-    slots: Vec<u64>,
+    /// Hash table of `left, right, rank + 1`, packed into eight bytes, at most half full; a bucket
+    /// is filled from the front and its surplus goes to the next. 0 is an empty place.
+    buckets: Table<[u64; LANES]>,
     /// Rank → id of the result.
     results: Vec<u32>,
     len: usize,
@@ -53,9 +57,9 @@ impl Merges {
     /// # Errors
     /// More ids or ranks than that.
     pub fn check_sizes(ids: usize, ranks: usize) -> Result<(), BpeError> {
-        if ids >= 1 << ID_BITS || ranks >= 1 << RANK_BITS {
+        if ids >= 1 << ID_BITS || ranks as u64 >= RANKS {
             let what = format!("{ids} ids with {ranks} merges");
-            let supported = "fewer than 2,097,152 ids and 4,194,304 merges";
+            let supported = "fewer than 2,097,152 ids and 4,194,303 merges";
             return Err(BpeError::Unsupported { field: "model".into(), what, supported });
         }
         Ok(())
@@ -64,33 +68,47 @@ impl Merges {
     /// No rules, with room for `rules`.
     #[must_use]
     pub fn with_capacity(rules: usize) -> Self {
-        let slots = vec![EMPTY; (rules * 2).next_power_of_two().max(16)];
-        Self { slots, results: Vec::with_capacity(rules), len: 0 }
+        let buckets = (rules * 2 / LANES).next_power_of_two().max(16);
+        Self { buckets: Table::new(buckets), results: Vec::with_capacity(rules), len: 0 }
     }
 
     /// Adds a rule; a pair that is there already keeps its first rank and `false` is returned.
     pub fn insert(&mut self, rule: Rule) -> bool {
-        debug_assert!(rule.left.max(rule.right) < 1 << ID_BITS && rule.rank < 1 << RANK_BITS);
-        if (self.len + 1) * 2 > self.slots.len() {
-            let mut larger = vec![EMPTY; self.slots.len() * 2];
-            for &slot in self.slots.iter().filter(|&&slot| slot != EMPTY) {
-                let at = place(&larger, slot >> RANK_BITS);
-                larger[at] = slot;
+        debug_assert!(rule.left.max(rule.right) < 1 << ID_BITS && u64::from(rule.rank) < RANKS);
+        if (self.len + 1) * 2 > self.buckets.len() * LANES {
+            let larger = Table::new(self.buckets.len() * 2);
+            let smaller = std::mem::replace(&mut self.buckets, larger);
+            for &slot in smaller.iter().flatten().filter(|&&slot| slot != 0) {
+                self.put(slot);
             }
-            self.slots = larger;
         }
         let key = key(rule.left, rule.right);
-        let at = place(&self.slots, key);
-        if self.slots[at] != EMPTY {
+        if self.rank(rule.left, rule.right) != NONE {
             return false;
         }
-        self.slots[at] = key << RANK_BITS | u64::from(rule.rank);
+        self.put(key << RANK_BITS | (u64::from(rule.rank) + 1));
         if self.results.len() <= rule.rank as usize {
             self.results.resize(rule.rank as usize + 1, NONE);
         }
         self.results[rule.rank as usize] = rule.result;
         self.len += 1;
         true
+    }
+
+    fn put(&mut self, slot: u64) {
+        let mut at = self.bucket_of(slot >> RANK_BITS);
+        loop {
+            if let Some(place) = self.buckets[at].iter_mut().find(|place| **place == 0) {
+                *place = slot;
+                return;
+            }
+            at = (at + 1) & (self.buckets.len() - 1);
+        }
+    }
+
+    #[inline(always)]
+    fn bucket_of(&self, key: u64) -> usize {
+        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & (self.buckets.len() - 1)
     }
 
     /// Takes out every rule whose result is one of `ids`, so that no text can become it.
@@ -121,21 +139,51 @@ impl Merges {
     #[must_use]
     pub fn sorted(&self) -> Vec<Rule> {
         let rule = |&slot: &u64| {
-            let (pair, rank) = (slot >> RANK_BITS, (slot & ((1 << RANK_BITS) - 1)) as u32);
+            let (pair, rank) = (slot >> RANK_BITS, ((slot & RANKS) - 1) as u32);
             let (left, right) = (pair >> ID_BITS, pair & ((1 << ID_BITS) - 1));
             let result = self.results[rank as usize];
             Rule { rank, left: left as u32, right: right as u32, result }
         };
-        let mut rules: Vec<_> =
-            self.slots.iter().filter(|&&slot| slot != EMPTY).map(rule).collect();
+        let slots = self.buckets.iter().flatten().filter(|&&slot| slot != 0);
+        let mut rules: Vec<_> = slots.map(rule).collect();
         rules.sort_unstable();
         rules
     }
 
+    /// The rank of a pair's rule, `NONE` without one. No branch depends on the pair as a rule.
     #[inline(always)]
-    fn rank(&self, left: u32, right: u32) -> u32 {
-        let slot = self.slots[place(&self.slots, key(left, right))];
-        if slot == EMPTY { NONE } else { slot as u32 & ((1 << RANK_BITS) - 1) }
+    pub(crate) fn rank(&self, left: u32, right: u32) -> u32 {
+        let key = key(left, right);
+        let mut at = self.bucket_of(key);
+        loop {
+            let bucket = &self.buckets[at];
+            let found = bucket.iter().fold(0, |found, &slot| {
+                found | if slot >> RANK_BITS == key { slot & RANKS } else { 0 }
+            });
+            if found != 0 || bucket[LANES - 1] == 0 {
+                // 0 becomes `NONE`.
+                return (found as u32).wrapping_sub(1);
+            }
+            at = (at + 1) & (self.buckets.len() - 1);
+        }
+    }
+
+    /// What the rule of this rank makes.
+    #[inline(always)]
+    pub(crate) fn result(&self, rank: u32) -> u32 {
+        self.results[rank as usize]
+    }
+
+    /// Asks for what [`Merges::result`] will read.
+    #[inline(always)]
+    pub(crate) fn prefetch_result(&self, rank: u32) {
+        prefetch(&self.results[rank as usize]);
+    }
+
+    /// Asks for what [`Merges::rank`] will read.
+    #[inline(always)]
+    pub(crate) fn prefetch_pair(&self, left: u32, right: u32) {
+        prefetch(&self.buckets[self.bucket_of(key(left, right))]);
     }
 
     /// Joins `symbols` until no rule applies and appends what they become to `ids`.
@@ -321,15 +369,17 @@ fn key(left: u32, right: u32) -> u64 {
     u64::from(left) << ID_BITS | u64::from(right)
 }
 
-/// Where a pair is, or would be put.
+/// Asks for a cache line ahead of its use.
 #[inline(always)]
-fn place(slots: &[u64], key: u64) -> usize {
-    let mask = slots.len() - 1;
-    let mut at = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
-    while slots[at] != EMPTY && slots[at] >> RANK_BITS != key {
-        at = (at + 1) & mask;
+pub(crate) fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect but on time, and the address is a reference's.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
     }
-    at
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 #[cfg(test)]

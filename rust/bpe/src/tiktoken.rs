@@ -119,6 +119,7 @@ impl Tokenizer {
             added,
             prefix: Vec::new(),
             strips_space: false,
+            ascii_ranks: Default::default(),
         })
     }
 

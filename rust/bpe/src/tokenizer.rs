@@ -47,6 +47,8 @@ pub struct Tokenizer {
     pub(crate) prefix: Vec<u32>,
     /// Whether the file's decoder drops one leading space.
     pub(crate) strips_space: bool,
+    /// Found when the first text asks for them.
+    pub(crate) ascii_ranks: OnceLock<Box<[u32]>>,
 }
 
 impl Tokenizer {
@@ -123,6 +125,24 @@ impl Tokenizer {
         bytes.junctions.get_or_init(|| Junctions::new(self.pieces.iter().map(AsRef::as_ref)))
     }
 
+    /// The ranks of all pairs of ASCII characters, row by row of the left one.
+    pub(crate) fn ascii_ranks(&self) -> &[u32] {
+        self.ascii_ranks.get_or_init(|| {
+            let mut symbols = Vec::new();
+            for byte in 0..0x80 {
+                match &self.alphabet {
+                    Alphabet::Bytes(bytes) => symbols.push(bytes.ids[usize::from(byte)]),
+                    // One symbol each: an unknown character is its byte, and joins nothing.
+                    Alphabet::Characters(characters) => {
+                        characters.symbols(&[byte], |id| symbols.push(id));
+                    }
+                }
+            }
+            let right = |left: u32| symbols.iter().map(move |&right| self.merges.rank(left, right));
+            symbols.iter().flat_map(|&left| right(left)).collect()
+        })
+    }
+
     /// Gives ids their names from `names`, as `tokenizer_config.json` lists them.
     ///
     /// An id keeps its place: a name is laid over it, never appended. Unless `parity` asks for the
@@ -140,6 +160,7 @@ impl Tokenizer {
         if !parity {
             let ids: Vec<u32> = names.iter().map(|name| name.id).collect();
             self.merges.forget_results(&ids);
+            self.ascii_ranks = OnceLock::new();
         }
         self.added.sort_by_key(|token| token.id);
         Ok(())

@@ -145,6 +145,7 @@ pub fn train(
         added,
         prefix: Vec::new(),
         strips_space: false,
+        ascii_ranks: Default::default(),
     })
 }
 

@@ -1,8 +1,13 @@
-//! Character classes that the patterns ask for, as one byte a character.
+//! Character classes that the patterns ask for, as one byte a character, and NFC.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex_syntax::hir::{Class, HirKind};
+use unicode_normalization::char::canonical_combining_class;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+
+use crate::characters::character;
 
 /// `\p{L}`.
 pub const LETTER: u8 = 1;
@@ -77,6 +82,45 @@ impl Classes {
     }
 }
 
+/// A bit for each character up to U+1FFFF that NFC leaves alone whatever stands beside it.
+static STABLE: LazyLock<Vec<u64>> = LazyLock::new(|| {
+    let mut bits = vec![0; 0x2_0000 / 64];
+    for c in (0..0x2_0000).filter_map(char::from_u32) {
+        let alone = is_nfc_quick(std::iter::once(c)) == IsNormalized::Yes;
+        if alone && canonical_combining_class(c) == 0 {
+            bits[c as usize / 64] |= 1 << (c as u32 % 64);
+        }
+    }
+    bits
+});
+
+/// Whether a look at each character alone is enough to know that a text is in NFC.
+fn is_surely_nfc(text: &[u8]) -> bool {
+    let (stable, mut at) = (&*STABLE, 0);
+    while at < text.len() {
+        let eight = text.get(at..at + 8);
+        if eight.is_some_and(|eight| eight.iter().fold(0, |a, b| a | b) < 0x80) {
+            at += 8;
+            continue;
+        }
+        let (code, after) = character(text, at);
+        let bits = stable.get(code as usize / 64).copied().unwrap_or(0);
+        if bits >> (code % 64) & 1 == 0 {
+            return false;
+        }
+        at = after;
+    }
+    true
+}
+
+/// A text in NFC.
+pub fn nfc(text: &str) -> Cow<'_, str> {
+    if is_surely_nfc(text.as_bytes()) || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.nfc().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +139,17 @@ mod tests {
         assert_eq!(class('\u{3000}'), SPACE);
         assert_eq!(class('!'), 0);
         assert_eq!(class('𠮷'), class('世'));
+    }
+
+    #[test]
+    fn nfc_is_what_the_slow_way_gives() {
+        for c in (0..0x3_0000).filter_map(char::from_u32) {
+            for text in [format!("a{c}"), format!("{c}\u{301}"), format!("가{c}x")] {
+                let slow: String = text.nfc().collect();
+                assert_eq!(nfc(&text), slow);
+                assert!(!is_surely_nfc(text.as_bytes()) || slow == text);
+            }
+        }
+        assert!(is_surely_nfc("plain 中文，한국어 のテスト 🙂 é".as_bytes()));
     }
 }
