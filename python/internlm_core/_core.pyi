@@ -26,7 +26,11 @@ __all__ = [
     "text_metrics",
     "text_rules",
     # web
+    "decode_brotli",
     "decode_bytes",
+    "normalise_url",
+    "normalise_urls",
+    "registered_domain",
     # dedup
     "DedupWork",
     "candidate_probability",
@@ -116,6 +120,13 @@ def decode_bytes(
     data: bytes, http_charset: str | None = None, html: bool = True
 ) -> tuple[str, str, int, str]:
     """Text, encoding, how many U+FFFD stand for bad bytes, and what settled the encoding."""
+
+def decode_brotli(data: bytes, limit: int) -> bytes | None: ...
+def normalise_url(url: str) -> str | None: ...
+def normalise_urls(urls: _ArrowStrings) -> ArrowColumn:
+    """Null where there is no web address."""
+
+def registered_domain(url: str, private: bool = True) -> str | None: ...
 
 # --- dedup --------------------------------------------------------------------------------------
 

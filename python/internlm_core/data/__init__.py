@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from internlm_core.data.records import SCHEMA
     from internlm_core.data.rules import filter, load_rules  # noqa: A004
     from internlm_core.data.statistics import METRICS, metrics
+    from internlm_core.data.urls import normalise_url, registered_domain
 
 __all__ = [
     "METRICS",
@@ -36,7 +37,9 @@ __all__ = [
     "load_rules",
     "metrics",
     "normalise_texts",
+    "normalise_url",
     "readers",
+    "registered_domain",
 ]
 
 __getattr__, __dir__ = attach(
@@ -59,6 +62,8 @@ __getattr__, __dir__ = attach(
         "load_rules": "rules",
         "metrics": "statistics",
         "normalise_texts": "normalise",
+        "normalise_url": "urls",
         "readers": None,
+        "registered_domain": "urls",
     },
 )
