@@ -34,6 +34,9 @@ class SourceConfig(Config):
     text_key: str | None = None
     """Key or column with the text, where it is neither `text` nor `content`."""
 
+    extraction: Literal["trafilatura", "resiliparse", "hybrid"] = "trafilatura"
+    """How the main text of HTML pages is found (docs/pipeline.md compares them)."""
+
     def spec(self) -> SourceSpec:
         """The same for the readers."""
         return SourceSpec(**self.model_dump())
@@ -99,13 +102,16 @@ class PipelineConfig(Config):
     batch_rows: int = Field(8_192, ge=1)
     """Rows of a Parquet file read at once."""
     max_record_bytes: int = Field(16 * 1024 * 1024, ge=16)
-    """Longest line, text file or Parquet text; longer ones are rejected."""
+    """Longest line, text file, page or Parquet text; longer ones are rejected."""
+    max_expansion: float = Field(200.0, ge=1)
+    """Bytes that may come out for a compressed one: beyond that a page is rejected (over 1 MiB) and a
+    file ends (over 1 GiB). Text rarely reaches 20."""
     threads: int = Field(0, ge=0)
     """0: all cores. Results do not depend on it."""
 
     def limits(self) -> ReadLimits:
         """The part of it that the readers need."""
-        return ReadLimits(self.batch_bytes, self.batch_rows, self.max_record_bytes)
+        return ReadLimits(self.batch_bytes, self.batch_rows, self.max_record_bytes, self.max_expansion, self.threads or None)
 
     def identity(self) -> dict[str, Any]:
         """What fixes the result, as JSON values: all but the number of threads and the memory."""

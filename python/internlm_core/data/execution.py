@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -151,10 +152,11 @@ class Run:
         with disk_errors(path):
             with atomic_path(self._parts / f"{name}.rejected") as partial:
                 partial.write_bytes(b"".join(entry.to_json() for entry in batch.rejected))
-            write_json(self._parts / f"{name}.repaired", dict(batch.repaired))
             edits = EditSummary()
             edits.add(batch.records["text"], frame)
             write_json(self._parts / f"{name}.edits", edits.rows())
+            notes = {"repaired": batch.repaired, "skipped": batch.skipped}
+            write_json(self._parts / f"{name}.repaired", notes)
         # Last, for its name says that the part is whole.
         write_parquet(frame, path)
 
@@ -206,8 +208,8 @@ class Run:
 
     def _write(self, duplicates: pl.DataFrame | Decisions | None) -> None:
         counts, output = Counts(), Shards(self._folder, self._config.shard_bytes)
-        repaired: dict[str, int] = {}
         edits = EditSummary()
+        notes: dict[str, Counter[str]] = {"repaired": Counter(), "skipped": Counter()}
         read, start = IdCheck(), 0
         parts = list(self._part_paths())
         with Task("Writing shards", len(parts), quiet=self._quiet) as task:
@@ -219,8 +221,8 @@ class Run:
                 counts.add(frame)
                 edits.merge(read_json(part.with_suffix(".edits")))
                 counts.add_rejected(orjson.loads(entry) for entry in entries)
-                for kind, count in read_json(part.with_suffix(".repaired")).items():
-                    repaired[kind] = repaired.get(kind, 0) + count
+                for kind, found in read_json(part.with_suffix(".repaired")).items():
+                    notes[kind].update(found)
                 output.push(frame, pl.read_parquet(part.with_suffix(".metrics")), entries)
                 task.advance()
         shards = output.close()
@@ -242,8 +244,9 @@ class Run:
             "records": read.rows,
             "repeated_ids": read.repeated,
             "rejected_records": counts.rejected_records,
-            "repaired": dict(sorted(repaired.items())),
             "edits": edits.rows(),
+            "repaired": dict(sorted(notes["repaired"].items())),
+            "skipped_records": dict(sorted(notes["skipped"].items())),
             "totals": counts.totals(),
             "counts": counts.rows(),
             "thresholds": self._stages.thresholds(),

@@ -88,7 +88,8 @@ class Pipeline:
         if not found.files:
             paths = ", ".join(source.path for source in self.config.sources)
             raise DataError(
-                f"empty corpus: no .txt, .md, .jsonl or .parquet file below {paths}; "
+                f"empty corpus: no file of a kind that has a reader below {paths} "
+                "(.txt, .md, .jsonl, .parquet, .warc, .wet, .html, .pdf); "
                 "check the paths of the sources"
             )
         return found

@@ -38,6 +38,7 @@ __all__ = [
     "RecordDefaults",
     "Rejected",
     "join_meta",
+    "normalise_urls",
     "repair_text",
     "with_ids",
 ]
@@ -69,7 +70,7 @@ class Rejected:
         file: Name of the input file.
         reason: A stable word: `invalid_utf8`, `broken_json`, `not_an_object`, `text_missing`,
             `text_not_a_string`, `too_large`, `truncated_line`, `truncated_file`, `damaged_file`,
-            `trailing_garbage`, `unreadable_file`, `no_text_column`.
+            `trailing_garbage`, `unreadable_file`, `no_text_column`, …; docs/pipeline.md has them all.
         detail: What was found and, where there is one, the remedy.
         line: Physical line or row, counted from 1; `None` for a fault of the file.
         offset: Offset in bytes in the decompressed file; `None` where it has no meaning.
@@ -136,6 +137,8 @@ class Batch:
     records: pl.DataFrame
     rejected: list[Rejected] = field(default_factory=list)
     repaired: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Records of a container that are no documents, by kind."""
 
 
 class BatchBuilder:
@@ -154,6 +157,7 @@ class BatchBuilder:
         self._columns: dict[str, list[Any]] = {name: [] for name in SCHEMA}
         self._rejected: list[Rejected] = []
         self._repaired: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
         self._bytes = 0
 
     @property
@@ -164,7 +168,7 @@ class BatchBuilder:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to take."""
-        return not self._rejected and not self._columns["text"]
+        return not self._rejected and not self._columns["text"] and not self._skipped
 
     def add(self, text: str, keys: Mapping[str, Any], size: int) -> None:
         """Add a record: its text, its other keys, and the bytes it took in the input."""
@@ -183,10 +187,15 @@ class BatchBuilder:
         """Note that a text was mended on the way in."""
         self._repaired[kind] += 1
 
+    def skip(self, kind: str) -> None:
+        """Count something that is no document."""
+        self._skipped[kind] += 1
+
     def take(self) -> Batch:
         """Give what was collected and start anew."""
         frame, repaired = repair_text(pl.DataFrame(self._columns, schema=SCHEMA))
-        batch = Batch(with_ids(frame), self._rejected, self._repaired + repaired)
+        frame = with_ids(normalise_urls(frame))
+        batch = Batch(frame, self._rejected, self._repaired + repaired, self._skipped)
         self._clear()
         return batch
 
@@ -251,6 +260,21 @@ def repair_text(frame: pl.DataFrame) -> tuple[pl.DataFrame, Counter[str]]:
             repaired[kind] = found[kind]
             text = text.str.replace_all(mark, "", literal=True)
     return (frame.with_columns(text) if repaired else frame), repaired
+
+
+def normalise_urls(frame: pl.DataFrame) -> pl.DataFrame:
+    """Give web addresses in `url` one spelling; where that changed one, `meta` has `url_found`."""
+    found = frame["url"]
+    normal = pl.Series(_core.normalise_urls(found)).alias("url")
+    changed = (normal != found).fill_null(value=False).arg_true()
+    if not len(changed):
+        return frame
+    meta = frame["meta"].to_list()
+    for row in changed:
+        meta[row] = join_meta(meta[row], {"url_found": found[row]})
+    return frame.with_columns(
+        pl.coalesce(normal, found).alias("url"), pl.Series("meta", meta, dtype=pl.String)
+    )
 
 
 def with_ids(frame: pl.DataFrame, threads: int = 0) -> pl.DataFrame:

@@ -3,8 +3,8 @@
 mod ascii;
 mod blocks;
 mod boilerplate;
-mod characters;
 mod brotli;
+mod characters;
 mod charset;
 mod chinese;
 mod citations;

@@ -23,8 +23,16 @@ _KINDS = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    ".warc": "warc",
+    ".wet": "warc",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
 }
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_NEVER_COMPRESSED = ("parquet", "pdf")
+"""They compress by themselves; a .parquet.gz has no reader here or elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class SourceSpec:
         lang: Language of records that don't carry one (ISO 639-1).
         snapshot: Crawl or dump of records that don't carry one.
         text_key: Key that holds the text, where it is neither `text` nor `content`.
+        extraction: How the main text of HTML pages is found: `trafilatura`, `resiliparse`, `hybrid`.
     """
 
     path: str
@@ -44,6 +53,7 @@ class SourceSpec:
     lang: str | None = None
     snapshot: str | None = None
     text_key: str | None = None
+    extraction: str = "trafilatura"
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ class InputFile:
         path: Where it is.
         name: What reports call it: the path as it was given, `/` between parts.
         url: Its path within its folder, the address of a record that has no other.
-        kind: `text`, `jsonl` or `parquet`.
+        kind: `text`, `jsonl`, `parquet`, `warc`, `html` or `pdf`.
         compression: `gzip`, `zstd` or `None`.
     """
 
@@ -65,6 +75,7 @@ class InputFile:
     compression: str | None
     defaults: RecordDefaults
     text_key: str | None = None
+    extraction: str = "trafilatura"
 
 
 @dataclass
@@ -82,8 +93,7 @@ def _kind_of(path: Path) -> tuple[str, str | None] | None:
     if compression is not None:
         suffixes.pop()
     kind = _KINDS.get(suffixes[-1]) if suffixes else None
-    # Parquet compresses by itself; a .parquet.gz has no reader here or elsewhere.
-    return None if kind is None or (kind == "parquet" and compression) else (kind, compression)
+    return None if kind is None or (kind in _NEVER_COMPRESSED and compression) else (kind, compression)
 
 
 def find_files(specs: Iterable[SourceSpec], base: str | Path = ".") -> FoundFiles:
@@ -157,4 +167,4 @@ def _input_file(
 ) -> InputFile:
     source = spec.source or Path(spec.path.rstrip("/")).name.split(".")[0].strip("*") or "corpus"
     defaults = RecordDefaults(source, spec.lang, spec.snapshot)
-    return InputFile(path, name, url, *kind, defaults, spec.text_key)
+    return InputFile(path, name, url, *kind, defaults, spec.text_key, spec.extraction)

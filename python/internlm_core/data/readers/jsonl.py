@@ -30,13 +30,16 @@ class _BadLine(Exception):  # noqa: N818 - never leaves this module
         self.reason, self.detail = reason, detail
 
 
-def read_jsonl(file: InputFile, batch_bytes: int, line_bytes: int) -> Iterator[Batch]:
+def read_jsonl(
+    file: InputFile, batch_bytes: int, line_bytes: int, expansion: float = float("inf")
+) -> Iterator[Batch]:
     """Read a `.jsonl` file, plain, gzip or zstd.
 
     Args:
         file: The file.
         batch_bytes: Bytes of lines in a batch.
         line_bytes: Longest line that is read; a longer one is rejected.
+        expansion: Most bytes that may come out for a compressed one (see `read_blocks`).
     """
     builder = BatchBuilder(file.defaults, batch_bytes)
     keys = (file.text_key,) if file.text_key else TEXT_KEYS
@@ -45,7 +48,7 @@ def read_jsonl(file: InputFile, batch_bytes: int, line_bytes: int) -> Iterator[B
     def blocks_before_fault() -> Iterator[bytes]:
         nonlocal fault
         try:
-            yield from read_blocks(file.path, file.compression)
+            yield from read_blocks(file.path, file.compression, expansion=expansion)
         except (StreamFault, OSError) as error:
             fault = error
 

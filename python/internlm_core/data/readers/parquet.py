@@ -14,6 +14,7 @@ from internlm_core.data.records import (
     Batch,
     Rejected,
     join_meta,
+    normalise_urls,
     repair_text,
     with_ids,
 )
@@ -93,7 +94,7 @@ def _batch(file: InputFile, frame: pl.DataFrame, key: str, first: int, limit: in
         ]
         records = records.filter(good)
     records, repaired = repair_text(records)
-    return Batch(with_ids(records), rejected, repaired)
+    return Batch(with_ids(normalise_urls(records)), rejected, repaired)
 
 
 def _rejected(file: InputFile, key: str, value: Any, row: int, limit: int) -> Rejected:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import zstandard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["StreamFault", "read_blocks"]
@@ -17,13 +17,15 @@ _BLOCK = 1 << 20
 _GZIP_BITE = 1 << 14
 # Four bytes of zstd can stand for 128 KiB: small bites keep the output of a bomb small.
 _ZSTD_BITE = 1 << 12
+_PLAUSIBLE = 1 << 30
+"""Bytes that may come out of a file whatever went in: only beyond them the ratio says `bomb`."""
 
 
 class StreamFault(Exception):  # noqa: N818 - a fault of the input, caught by every reader
     """The file can't be decompressed further; all bytes before the fault were given.
 
     Attributes:
-        reason: `truncated_file`, `damaged_file` or `trailing_garbage`.
+        reason: `truncated_file`, `damaged_file`, `trailing_garbage`, or `expansion`.
         detail: What was found, and after how many decompressed bytes.
     """
 
@@ -32,7 +34,13 @@ class StreamFault(Exception):  # noqa: N818 - a fault of the input, caught by ev
         self.reason, self.detail = reason, detail
 
 
-def read_blocks(path: Path, compression: str | None = None) -> Iterator[bytes]:
+def read_blocks(
+    path: Path,
+    compression: str | None = None,
+    *,
+    expansion: float = float("inf"),
+    go_on: Callable[[StreamFault], None] | None = None,
+) -> Iterator[bytes]:
     """Yield the decompressed bytes of `path` in blocks of bounded size.
 
     All members of a multi-member gzip file and all frames of a zstd file are read.
@@ -40,6 +48,9 @@ def read_blocks(path: Path, compression: str | None = None) -> Iterator[bytes]:
     Args:
         path: The file.
         compression: `"gzip"`, `"zstd"` or `None`.
+        expansion: Most bytes that may come out for one that went in, once a GiB has come out.
+        go_on: Called with the fault of a damaged member, after which reading goes on at the next;
+            without it damage ends the file.
 
     Raises:
         OSError: The file can't be opened or read.
@@ -47,9 +58,9 @@ def read_blocks(path: Path, compression: str | None = None) -> Iterator[bytes]:
             that is no compressed data.
     """
     if compression == "gzip":
-        yield from _decompress(path, _GzipMember)
+        yield from _decompress(path, _GzipMember, expansion, go_on)
     elif compression == "zstd":
-        yield from _decompress(path, _ZstdFrame)
+        yield from _decompress(path, _ZstdFrame, expansion, go_on)
     else:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
@@ -60,6 +71,7 @@ class _GzipMember:
     """One member of a gzip file."""
 
     name = "gzip"
+    magic = b"\x1f\x8b\x08"
 
     def __init__(self) -> None:
         self._engine = zlib.decompressobj(wbits=31)
@@ -104,6 +116,7 @@ class _ZstdFrame:
     """One frame of a zstd file; skippable frames give no bytes."""
 
     name = "zstd"
+    magic = b"\x28\xb5\x2f\xfd"
 
     def __init__(self) -> None:
         # 2 GiB: the widest window that `zstd --long=31` writes.
@@ -128,38 +141,73 @@ class _ZstdFrame:
         return self._engine.unused_data + self._after if self._engine.eof else None
 
 
-def _decompress(path: Path, kind: type[_GzipMember | _ZstdFrame]) -> Iterator[bytes]:
-    given, finished = 0, 0
+def _decompress(
+    path: Path,
+    kind: type[_GzipMember | _ZstdFrame],
+    expansion: float,
+    go_on: Callable[[StreamFault], None] | None,
+) -> Iterator[bytes]:
+    given, taken, finished = 0, 0, 0
     with path.open("rb") as file:
+
+        def more() -> bytes:
+            nonlocal taken
+            block = file.read(_BLOCK)
+            taken += len(block)
+            return block
+
         part: _GzipMember | _ZstdFrame | None = None
-        data = file.read(_BLOCK)
+        data = more()
         while data:
+            fault = None
             if part is None:
                 # Tapes and some downloaders pad with zeros, which gzip itself ignores too.
                 data = data.lstrip(b"\0") if finished else data
-                data += file.read(4) if 0 < len(data) < 4 else b""
+                data += more() if 0 < len(data) < 4 else b""
                 if not data:
-                    data = file.read(_BLOCK)
+                    data = more()
                     continue
-                if not kind.starts(data[:4]):
+                if kind.starts(data[:4]):
+                    part = kind()
+                else:
                     reason = "trailing_garbage" if finished else "damaged_file"
-                    raise StreamFault(reason, f"no {kind.name} data {_after(given)}")
-                part = kind()
+                    fault = StreamFault(reason, f"no {kind.name} data {_after(given)}")
             try:
-                for block in part.feed(data):
+                for block in part.feed(data) if part is not None else ():
                     given += len(block)
+                    if given > max(_PLAUSIBLE, taken * expansion):
+                        detail = f"over max_expansion = {expansion:g} {_after(given)}"
+                        raise StreamFault("expansion", detail)
                     if block:
                         yield block
             except (zlib.error, zstandard.ZstdError) as error:
-                raise StreamFault("damaged_file", f"{error} {_after(given)}") from None
-            rest = part.rest
-            if rest is not None:
+                fault = StreamFault("damaged_file", f"{error} {_after(given)}")
+            if fault is not None:
+                # What can't be gone on from ends the file; garbage at its end is noted as such.
+                if go_on is None or not (rest := _next_part(data, kind.magic, more)):
+                    raise fault
+                go_on(fault)
+                part, data = None, rest
+                continue
+            after = part.rest if part is not None else None
+            if after is not None:
                 part, finished = None, finished + 1
-            data = rest or file.read(_BLOCK)
+            data = after or more()
         if part is not None or not finished:
             raise StreamFault(
                 "truncated_file", f"the {kind.name} data ends too early {_after(given)}"
             )
+
+
+def _next_part(data: bytes, magic: bytes, more: Callable[[], bytes]) -> bytes:
+    """What follows from the next place on that looks like the start of a member."""
+    start = 1
+    while (found := data.find(magic, start)) < 0:
+        block = more()
+        if not block:
+            return b""
+        data, start = data[-(len(magic) - 1) :] + block, 0
+    return data[found:]
 
 
 def _after(given: int) -> str:

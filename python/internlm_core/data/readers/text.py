@@ -4,73 +4,93 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from internlm_core.data.charset import decode
 from internlm_core.data.readers.streams import StreamFault, read_blocks
 from internlm_core.data.records import BatchBuilder, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from internlm_core.data.readers.dispatch import ReadLimits
     from internlm_core.data.readers.files import InputFile
     from internlm_core.data.records import Batch
 
-__all__ = ["read_texts"]
+__all__ = ["read_texts", "read_whole"]
 
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_CONTROLS = bytes({*range(9), *range(14, 27), 28, 29, 30, 31, 127})
 
 
-def read_texts(files: list[InputFile], batch_bytes: int, record_bytes: int) -> Iterator[Batch]:
+def read_texts(files: list[InputFile], limits: ReadLimits) -> Iterator[Batch]:
     """Read `.txt` and `.md` files of one source; their path within it becomes the `url`.
 
-    A file in UTF-16 with a byte-order mark is converted; one in another encoding is rejected, for
-    guessing an encoding in silence would damage the text.
+    A file in another encoding than UTF-8 is converted, and `meta` says from which (`charset`).
 
     Args:
         files: Files with the same defaults.
-        batch_bytes: Bytes of text in a batch.
-        record_bytes: Longest file that is read.
+        limits: `batch_bytes` of text make a batch; a file over `record_bytes` is rejected.
     """
-    builder = BatchBuilder(files[0].defaults, batch_bytes)
+    builder = BatchBuilder(files[0].defaults, limits.batch_bytes)
     for file in files:
-        _add_file(builder, file, record_bytes)
+        _add_file(builder, file, limits)
         if builder.is_full:
             yield builder.take()
     if not builder.is_empty:
         yield builder.take()
 
 
-def _add_file(builder: BatchBuilder, file: InputFile, limit: int) -> None:
-    pieces, size = [], 0
+def _add_file(builder: BatchBuilder, file: InputFile, limits: ReadLimits) -> None:
+    data, *faults = read_whole(file, limits)
+    if isinstance(data, Rejected):
+        builder.reject(data)
+    else:
+        _add_text(builder, file, data)
+    for fault in faults:
+        builder.reject(fault)
+
+
+def _add_text(builder: BatchBuilder, file: InputFile, data: bytes) -> None:
+    keys: dict[str, object] = {"url": file.url}
     try:
-        for block in read_blocks(file.path, file.compression):
+        builder.add(data.decode(), keys, len(data))
+        return
+    except UnicodeDecodeError:
+        read = decode(data, html=False)
+    if not read.encoding.startswith("utf-16") and _is_binary(data):
+        builder.reject(_rejected(file, "not_text", "more control characters than text has", data))
+        return
+    keys["charset"] = read.encoding
+    builder.count_repair("charset" if read.encoding == "utf-8" else read.encoding)
+    if read.replaced:
+        keys["charset_replaced"] = read.replaced
+    builder.add(read.text, keys, len(data))
+
+
+def _is_binary(data: bytes) -> bool:
+    head = data[:4096]
+    return (len(head) - len(head.translate(None, _CONTROLS))) * 50 > len(head)
+
+
+def read_whole(file: InputFile, limits: ReadLimits) -> list[bytes | Rejected]:
+    """The bytes of a file that is one document, or why there are none; then faults of the file."""
+    pieces: list[bytes] = []
+    size, limit = 0, limits.record_bytes
+    try:
+        for block in read_blocks(file.path, file.compression, expansion=limits.expansion):
             size += len(block)
             pieces.append(block)
             if size > limit:
                 detail = f"more than max_record_bytes = {limit:,} bytes in one file"
-                builder.reject(_rejected(file, "too_large", detail, b"".join(pieces)))
-                return
+                return [_rejected(file, "too_large", detail, b"".join(pieces))]
     except StreamFault as fault:
+        of_file = Rejected.of_file(file.name, fault.reason, fault.detail, size)
         if fault.reason != "trailing_garbage":
             # Half a document is no document.
-            builder.reject(_rejected(file, "truncated_line", fault.detail, b"".join(pieces)))
-            builder.reject(Rejected.of_file(file.name, fault.reason, fault.detail, size))
-            return
-        builder.reject(Rejected.of_file(file.name, fault.reason, fault.detail, size))
+            return [_rejected(file, "truncated_line", fault.detail, b"".join(pieces)), of_file]
+        return [b"".join(pieces), of_file]
     except OSError as error:
         detail = f"{error.strerror}; make the file readable and use a new run folder"
-        builder.reject(Rejected.of_file(file.name, "unreadable_file", detail))
-        return
-    data = b"".join(pieces)
-    try:
-        if data.startswith(_UTF16_MARKS):
-            text = data.decode("utf-16")
-            builder.count_repair("utf16")
-        else:
-            text = data.decode()
-    except UnicodeDecodeError as wrong:
-        detail = f"byte 0x{data[wrong.start]:02x} at {wrong.start}; convert the file to UTF-8"
-        builder.reject(_rejected(file, "invalid_utf8", detail, data))
-        return
-    builder.add(text, {"url": file.url}, size)
+        return [Rejected.of_file(file.name, "unreadable_file", detail)]
+    return [b"".join(pieces)]
 
 
 def _rejected(file: InputFile, reason: str, detail: str, data: bytes) -> Rejected:
