@@ -44,7 +44,7 @@ def good_rows(count=3):
 
 def test_an_empty_corpus(tmp_path, command):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "page.html").write_text("<p>")
+    (tmp_path / "in" / "page.docx").write_text("<p>")
     code, words = command("in")
     assert code == 1
     assert "empty corpus" in words

@@ -357,11 +357,21 @@ def test_text_encodings(tmp_path):
     (tmp_path / "2.txt").write_bytes("\u4e2d\u6587".encode("utf-16"))
     (tmp_path / "3.txt").write_bytes("caf\u00e9".encode("latin-1"))
     (tmp_path / "4.txt").write_bytes(b"")
+    (tmp_path / "5.txt").write_bytes(b"one bad \xff byte among \xe4\xb8\xad\xe6\x96\x87")
+    (tmp_path / "6.txt").write_bytes(b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 4)
     records, rejected, repaired = read(tmp_path)
-    assert records["text"].to_list() == ["mark", "\u4e2d\u6587", ""]
-    assert repaired == {"bom": 1, "utf16": 1}
-    assert reasons(rejected) == ["invalid_utf8"]
-    assert "0xe9 at 3" in rejected[0].detail
+    texts = ["mark", "\u4e2d\u6587", "caf\u00e9", "", "one bad \ufffd byte among \u4e2d\u6587"]
+    assert records["text"].to_list() == texts
+    assert repaired == {"bom": 1, "charset": 2, "charset_replaced": 1}
+    meta = [json.loads(m) if m else None for m in records["meta"]]
+    assert meta == [
+        None,
+        {"charset": "utf-16le"},
+        {"charset": "windows-1252"},
+        None,
+        {"charset": "utf-8", "charset_replaced": 1},
+    ]
+    assert reasons(rejected) == ["not_text"]
 
 
 def test_an_unreadable_file_costs_only_itself(tmp_path):

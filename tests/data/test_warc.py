@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import resource
 import subprocess
 import sys
 import zlib
@@ -16,18 +15,30 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from internlm_core.cli import main
-from internlm_core.data.readers import ReadLimits, SourceSpec, find_files, group_files, read_batches
-from internlm_core.data.readers import streams
+from internlm_core.data.readers import (
+    ReadLimits,
+    SourceSpec,
+    find_files,
+    group_files,
+    read_batches,
+    streams,
+)
 from internlm_core.data.readers.warc import DamagedRecord, WarcRecord, read_warc_records
 from internlm_core.data.records import SCHEMA
 
 PARAGRAPHS = [
-    "The tide comes up the river twice a day and with it come the boats of the town, some of them "
-    "with salt from the coast, others with wool from the hills beyond the old stone bridge.",
-    "When the water is low, children walk out on the sand to look for shells that have lain there "
-    "since winter, and an old man sells them tea from a cart that his father painted green.",
-    "In the evening the bell of the harbour office rings once for every boat that has come home, "
-    "and the people at the windows count the strokes before they put out the lights.",
+    (
+        "The tide comes up the river twice a day and with it come the boats of the town, some of them "
+        "with salt from the coast, others with wool from the hills beyond the old stone bridge."
+    ),
+    (
+        "When the water is low, children walk out on the sand to look for shells that have lain there "
+        "since winter, and an old man sells them tea from a cart that his father painted green."
+    ),
+    (
+        "In the evening the bell of the harbour office rings once for every boat that has come home, "
+        "and the people at the windows count the strokes before they put out the lights."
+    ),
 ]
 
 
@@ -266,7 +277,8 @@ def test_codings_are_undone(tmp_path, coding, in_chunks):
 
 
 @pytest.mark.parametrize(
-    "fields", ["Content-Encoding: gzip\r\n", "Content-Encoding: br\r\n", "Transfer-Encoding: chunked\r\n"]
+    "fields",
+    ["Content-Encoding: gzip\r\n", "Content-Encoding: br\r\n", "Transfer-Encoding: chunked\r\n"],
 )
 def test_a_header_that_the_crawler_left_behind(tmp_path, fields):
     data = record("response", "http://a.example/x", http(page("plain"), fields=fields))
@@ -277,14 +289,18 @@ def test_a_header_that_the_crawler_left_behind(tmp_path, fields):
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
 def test_a_bomb_within_a_page(tmp_path, coding):
     body = CODED[coding](b"<p>a" * (1 << 23))
-    data = record("response", "http://a.example/x", http(body, fields=f"Content-Encoding: {coding}\r\n"))
+    data = record(
+        "response", "http://a.example/x", http(body, fields=f"Content-Encoding: {coding}\r\n")
+    )
     (tmp_path / "a.warc").write_bytes(data + THREE[2])
     records, rejected, _ = read(tmp_path / "a.warc")
     assert titles(records) == ["three"]
     assert reasons(rejected) == ["too_large"]
     # The ratio alone suffices, long before the limit of bytes.
     small = CODED[coding](b"a" * (1 << 22))
-    data = record("response", "http://a.example/x", http(small, fields=f"Content-Encoding: {coding}\r\n"))
+    data = record(
+        "response", "http://a.example/x", http(small, fields=f"Content-Encoding: {coding}\r\n")
+    )
     (tmp_path / "a.warc").write_bytes(data)
     _, rejected, _ = read(tmp_path / "a.warc")
     assert reasons(rejected) == ["too_large"]
@@ -294,7 +310,9 @@ def test_a_bomb_within_a_page(tmp_path, coding):
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate", "compress"])
 def test_a_damaged_coding_is_set_aside(tmp_path, coding):
     body = b"\x1f\x8b\x00\x01\x02\x03" * 50
-    data = record("response", "http://a.example/x", http(body, fields=f"Content-Encoding: {coding}\r\n"))
+    data = record(
+        "response", "http://a.example/x", http(body, fields=f"Content-Encoding: {coding}\r\n")
+    )
     (tmp_path / "a.warc").write_bytes(data + THREE[2])
     records, rejected, _ = read(tmp_path / "a.warc")
     assert titles(records) == ["three"]
@@ -310,12 +328,23 @@ def test_what_is_no_page_is_set_aside_or_counted(tmp_path):
         record("response", "http://a.example/i", http(b"\x89PNG", "image/png")),
         record("response", "http://a.example/e", b""),
         record("response", "http://a.example/n", http(b"", "text/html")),
-        record("response", "dns:a.example", b"a.example. A 1.2.3.4", fields="Content-Type: text/dns\r\n"),
+        record(
+            "response",
+            "dns:a.example",
+            b"a.example. A 1.2.3.4",
+            fields="Content-Type: text/dns\r\n",
+        ),
         record("metadata", "http://a.example/one", b"x: y"),
         THREE[0],
-        record("response", "http://a.example/t", http("日本語".encode("euc-jp"), "text/plain; charset=euc-jp")),
+        record(
+            "response",
+            "http://a.example/t",
+            http("日本語".encode("euc-jp"), "text/plain; charset=euc-jp"),
+        ),
         record("response", "http://a.example/u", http(page("untyped"), "")),
-        record("resource", "http://a.example/r", page("resource"), fields="Content-Type: text/html\r\n"),
+        record(
+            "resource", "http://a.example/r", page("resource"), fields="Content-Type: text/html\r\n"
+        ),
     ]
     (tmp_path / "a.warc.gz").write_bytes(members(parts))
     records, rejected, skipped = read(tmp_path / "a.warc.gz")
@@ -339,7 +368,11 @@ def test_charsets_of_pages(tmp_path):
     chinese = page("天气", "gbk", lie).replace(b"harbour", "港口".encode("gbk") + b"\xff")
     parts = [
         record("response", "http://a.example/zh", http(chinese, "text/html")),
-        record("response", "http://a.example/l1", http(page("café", "latin-1"), "text/html; charset=ISO-8859-1")),
+        record(
+            "response",
+            "http://a.example/l1",
+            http(page("café", "latin-1"), "text/html; charset=ISO-8859-1"),
+        ),
     ]
     (tmp_path / "a.warc").write_bytes(b"".join(parts))
     records, rejected, _ = read(tmp_path / "a.warc")
@@ -413,7 +446,16 @@ def test_the_pieces_of_the_stream_do_not_matter(data):
 def test_a_run_over_a_damaged_crawl_ends_with_exit_code_1(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "crawl.warc.gz").write_bytes(members([*THREE, record("request", "u", b"")])[:-10])
-    command = ["data", "run", "crawl.warc.gz", "--out", "out", "--quiet", "--set", "filter.enabled=false"]
+    command = [
+        "data",
+        "run",
+        "crawl.warc.gz",
+        "--out",
+        "out",
+        "--quiet",
+        "--set",
+        "filter.enabled=false",
+    ]
     assert main([*command, "--set", "dedup.enabled=false"]) == 1
     assert "truncated_file" in capfd.readouterr().err
     run = json.loads((tmp_path / "out" / "run.json").read_bytes())

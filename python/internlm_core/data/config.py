@@ -111,7 +111,13 @@ class PipelineConfig(Config):
 
     def limits(self) -> ReadLimits:
         """The part of it that the readers need."""
-        return ReadLimits(self.batch_bytes, self.batch_rows, self.max_record_bytes, self.max_expansion, self.threads or None)
+        return ReadLimits(
+            self.batch_bytes,
+            self.batch_rows,
+            self.max_record_bytes,
+            self.max_expansion,
+            self.threads or None,
+        )
 
     def identity(self) -> dict[str, Any]:
         """What fixes the result, as JSON values: all but the number of threads and the memory."""

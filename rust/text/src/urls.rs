@@ -31,8 +31,11 @@ pub fn normalise_url(text: &str) -> Option<String> {
 pub fn host(text: &str) -> Option<String> {
     let url = parse(text).or_else(|| {
         let bare = text.trim();
-        let named = bare.contains(['.', '。', '．', '｡']) && !bare.contains("://");
-        if named { parse(&format!("http://{bare}")) } else { None }
+        let authority = bare.split(['/', '\\', '?', '#']).next()?;
+        let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
+        let named = name.contains(['.', '。', '．', '｡']) && !authority.contains('@');
+        let plain = named && port.bytes().all(|byte| byte.is_ascii_digit());
+        if plain { parse(&format!("http://{bare}")) } else { None }
     })?;
     let name = url.host_str()?.trim_end_matches('.');
     (!name.is_empty()).then(|| unescaped(name))

@@ -93,7 +93,9 @@ def _kind_of(path: Path) -> tuple[str, str | None] | None:
     if compression is not None:
         suffixes.pop()
     kind = _KINDS.get(suffixes[-1]) if suffixes else None
-    return None if kind is None or (kind in _NEVER_COMPRESSED and compression) else (kind, compression)
+    return (
+        None if kind is None or (kind in _NEVER_COMPRESSED and compression) else (kind, compression)
+    )
 
 
 def find_files(specs: Iterable[SourceSpec], base: str | Path = ".") -> FoundFiles:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import zstandard
 
 from internlm_core import _core
 from internlm_core.data.readers.warc import parse_fields
 from internlm_core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["BadBody", "Response", "decode_body", "media_type", "parse_response"]
 
@@ -87,7 +91,8 @@ def decode_body(response: Response, limit: int, expansion: float) -> bytes:
 
 def _join_chunks(body: bytes) -> bytes:
     """Chunks joined; the body itself where it is not in chunks; a cut last chunk as far as it goes."""
-    pieces, at = [], 0
+    pieces: list[bytes] = []
+    at = 0
     while chunk := _CHUNK.match(body, at):
         size = int(chunk[1], 16)
         if not size:
@@ -106,15 +111,13 @@ def _join_chunks(body: bytes) -> bytes:
 def _decode(body: bytes, coding: str, limit: int, expansion: float) -> bytes:
     most = min(limit, max(_PLAUSIBLE, int(len(body) * expansion)))
     try:
-        decoded = _decoders[coding](body, most) if coding in _decoders else None
-    except (zlib.error, zstandard.ZstdError, DataError) as error:
+        decoder = _DECODERS[coding]
+        decoded = decoder(body, most)
+    except (KeyError, zlib.error, zstandard.ZstdError, DataError) as error:
         if _looks_like_text(body):
             return body
-        raise BadBody("bad_content_coding", f"{coding}: {error}") from None
-    if coding not in _decoders:
-        if _looks_like_text(body):
-            return body
-        raise BadBody("bad_content_coding", f"Content-Encoding {coding!r} is not known")
+        why = "not known" if isinstance(error, KeyError) else str(error)
+        raise BadBody("bad_content_coding", f"Content-Encoding {coding!r}: {why}") from None
     if decoded is None:
         setting = "max_record_bytes" if most == limit else "max_expansion"
         raise BadBody("too_large", f"more than {most:,} bytes of {coding} ({setting})")
@@ -128,7 +131,8 @@ def _looks_like_text(body: bytes) -> bool:
 
 def _inflate(body: bytes, most: int) -> bytes | None:
     """Gzip or zlib, in several members too; a cut end gives what is there."""
-    pieces, size = [], 0
+    pieces: list[bytes] = []
+    size = 0
     while body:
         engine = zlib.decompressobj(wbits=47)
         try:
@@ -161,11 +165,16 @@ def _zstd(body: bytes, most: int) -> bytes | None:
     return piece if len(piece) <= most else None
 
 
-_decoders = {
+def _as_it_is(body: bytes, most: int) -> bytes | None:
+    return body if len(body) <= most else None
+
+
+_DECODERS: dict[str, Callable[[bytes, int], bytes | None]] = {
     "gzip": _inflate,
     "deflate": _deflate,
     "br": _core.decode_brotli,
     "zstd": _zstd,
-    "identity": lambda body, most: body if len(body) <= most else None,
-    "none": lambda body, most: body if len(body) <= most else None,
+    "identity": _as_it_is,
+    "none": _as_it_is,
+    "utf-8": _as_it_is,
 }

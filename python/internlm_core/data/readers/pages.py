@@ -78,13 +78,18 @@ def read_html(files: list[InputFile], limits: ReadLimits) -> Iterator[Batch]:
 
     def pages() -> Iterator[_Found]:
         for file in files:
-            data, *faults = read_whole(file, limits)
+            data, faults = read_whole(file, limits)
             yield from faults
             if isinstance(data, Rejected):
                 yield data
             else:
                 yield _Page(
-                    data, None, {"url": file.url}, True, _rejecter(file, 0, data, len(data)), len(data)
+                    data,
+                    None,
+                    {"url": file.url},
+                    True,
+                    _rejecter(file, 0, data, len(data)),
+                    len(data),
                 )
 
     return _batches(files[0], pages(), limits)
@@ -107,8 +112,11 @@ def _pages_of_warc(file: InputFile, limits: ReadLimits) -> Iterator[_Found]:
 
     def blocks() -> Iterator[bytes]:
         nonlocal given
+        seam = False
 
         def note(fault: StreamFault) -> None:
+            nonlocal seam
+            seam = True
             faults.append(Rejected.of_file(file.name, fault.reason, fault.detail, given))
 
         try:
@@ -116,7 +124,9 @@ def _pages_of_warc(file: InputFile, limits: ReadLimits) -> Iterator[_Found]:
                 file.path, file.compression, expansion=limits.expansion, go_on=note
             ):
                 given += len(block)
-                yield block
+                # What comes after damage starts a line, whatever came before.
+                yield b"\n\n" + block if seam else block
+                seam = False
         except StreamFault as fault:
             note(fault)
         except OSError as error:
@@ -126,15 +136,19 @@ def _pages_of_warc(file: InputFile, limits: ReadLimits) -> Iterator[_Found]:
     for record in read_warc_records(blocks(), limits.record_bytes):
         if isinstance(record, DamagedRecord):
             yield Rejected.of_line(
-                file.name, record.reason, record.detail, None, record.offset, record.raw, record.size
+                file.name,
+                record.reason,
+                record.detail,
+                None,
+                record.offset,
+                record.raw,
+                record.size,
             )
             if record.reason == "truncated_record" and not faults:
                 detail = "the file ends within a record; what came before was read"
                 faults.append(Rejected.of_file(file.name, "truncated_file", detail, record.offset))
         else:
             yield _page_of(file, record, limits)
-        yield from faults
-        faults.clear()
     yield from faults
 
 
@@ -241,7 +255,7 @@ def _add(
         keys["charset"] = encoding
     if replaced:
         keys["charset_replaced"] = replaced
-        builder.count_repair("charset")
+        builder.count_repair("charset_replaced")
     # A path within a folder is no address, though `a.html` could be a host.
     address = normalise_url(keys.get("url", ""))
     if address is not None and (domain := registered_domain(address)) is not None:

@@ -37,7 +37,7 @@ def read_pdf(files: list[InputFile], limits: ReadLimits) -> Iterator[Batch]:
     pdfium = require("pypdfium2", extra="pdf")
     builder = BatchBuilder(files[0].defaults, limits.batch_bytes)
     for file in files:
-        data, *faults = read_whole(file, limits)
+        data, faults = read_whole(file, limits)
         if isinstance(data, Rejected):
             builder.reject(data)
         else:

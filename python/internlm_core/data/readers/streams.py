@@ -16,7 +16,8 @@ __all__ = ["StreamFault", "read_blocks"]
 _BLOCK = 1 << 20
 _GZIP_BITE = 1 << 14
 # Four bytes of zstd can stand for 128 KiB: small bites keep the output of a bomb small.
-_ZSTD_BITE = 1 << 12
+_ZSTD_BITE = 1 << 10
+_ZSTD_BITE_OF_BOMB = 1 << 4
 _PLAUSIBLE = 1 << 30
 """Bytes that may come out of a file whatever went in: only beyond them the ratio says `bomb`."""
 
@@ -129,10 +130,14 @@ class _ZstdFrame:
         return skippable or head.startswith(b"\x28\xb5\x2f\xfd")
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), _ZSTD_BITE):
-            yield self._engine.decompress(data[start : start + _ZSTD_BITE])
+        start, bite = 0, _ZSTD_BITE
+        while start < len(data):
+            block = self._engine.decompress(data[start : start + bite])
+            start += bite
+            bite = _ZSTD_BITE if len(block) < _BLOCK else _ZSTD_BITE_OF_BOMB
+            yield block
             if self._engine.eof:
-                self._after = data[start + _ZSTD_BITE :]
+                self._after = data[start:]
                 return
 
     @property
@@ -175,11 +180,11 @@ def _decompress(
             try:
                 for block in part.feed(data) if part is not None else ():
                     given += len(block)
+                    if block:
+                        yield block
                     if given > max(_PLAUSIBLE, taken * expansion):
                         detail = f"over max_expansion = {expansion:g} {_after(given)}"
                         raise StreamFault("expansion", detail)
-                    if block:
-                        yield block
             except (zlib.error, zstandard.ZstdError) as error:
                 fault = StreamFault("damaged_file", f"{error} {_after(given)}")
             if fault is not None:

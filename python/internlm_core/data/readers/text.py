@@ -39,7 +39,7 @@ def read_texts(files: list[InputFile], limits: ReadLimits) -> Iterator[Batch]:
 
 
 def _add_file(builder: BatchBuilder, file: InputFile, limits: ReadLimits) -> None:
-    data, *faults = read_whole(file, limits)
+    data, faults = read_whole(file, limits)
     if isinstance(data, Rejected):
         builder.reject(data)
     else:
@@ -59,9 +59,11 @@ def _add_text(builder: BatchBuilder, file: InputFile, data: bytes) -> None:
         builder.reject(_rejected(file, "not_text", "more control characters than text has", data))
         return
     keys["charset"] = read.encoding
-    builder.count_repair("charset" if read.encoding == "utf-8" else read.encoding)
+    if read.encoding != "utf-8":
+        builder.count_repair("charset")
     if read.replaced:
         keys["charset_replaced"] = read.replaced
+        builder.count_repair("charset_replaced")
     builder.add(read.text, keys, len(data))
 
 
@@ -70,7 +72,7 @@ def _is_binary(data: bytes) -> bool:
     return (len(head) - len(head.translate(None, _CONTROLS))) * 50 > len(head)
 
 
-def read_whole(file: InputFile, limits: ReadLimits) -> list[bytes | Rejected]:
+def read_whole(file: InputFile, limits: ReadLimits) -> tuple[bytes | Rejected, list[Rejected]]:
     """The bytes of a file that is one document, or why there are none; then faults of the file."""
     pieces: list[bytes] = []
     size, limit = 0, limits.record_bytes
@@ -80,17 +82,18 @@ def read_whole(file: InputFile, limits: ReadLimits) -> list[bytes | Rejected]:
             pieces.append(block)
             if size > limit:
                 detail = f"more than max_record_bytes = {limit:,} bytes in one file"
-                return [_rejected(file, "too_large", detail, b"".join(pieces))]
+                return _rejected(file, "too_large", detail, b"".join(pieces)), []
     except StreamFault as fault:
         of_file = Rejected.of_file(file.name, fault.reason, fault.detail, size)
         if fault.reason != "trailing_garbage":
             # Half a document is no document.
-            return [_rejected(file, "truncated_line", fault.detail, b"".join(pieces)), of_file]
-        return [b"".join(pieces), of_file]
+            whole = b"".join(pieces)
+            return _rejected(file, "truncated_line", fault.detail, whole), [of_file]
+        return b"".join(pieces), [of_file]
     except OSError as error:
         detail = f"{error.strerror}; make the file readable and use a new run folder"
-        return [Rejected.of_file(file.name, "unreadable_file", detail)]
-    return [b"".join(pieces)]
+        return Rejected.of_file(file.name, "unreadable_file", detail), []
+    return b"".join(pieces), []
 
 
 def _rejected(file: InputFile, reason: str, detail: str, data: bytes) -> Rejected:

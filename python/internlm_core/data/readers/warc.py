@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DamagedRecord", "WarcRecord", "parse_fields", "read_warc_records"]
 
-_VERSION = re.compile(rb"(?:\A|(?<=\n))WARC/\d\.\d{1,2}[ \t]*\r?\n")
+_VERSION = re.compile(rb"WARC/\d\.\d{1,2}[ \t]{0,8}\r?\n")
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(rb"\d{1,18}")
 _LONGEST_HEADER = 1 << 16
@@ -217,12 +217,12 @@ def _skip_to_record(window: _Window, start: int, until: int | None = None) -> tu
     while True:
         window.fill(start + (1 << 20))
         stop = len(window.held) if until is None else min(len(window.held), until - passed)
-        match = _VERSION.search(window.held, start, stop)
-        while match is not None:
-            if _is_record(window, match.start()):
-                window.drop(match.start())
-                return True, passed + match.start()
-            match = _VERSION.search(window.held, match.end(), stop)
+        found = window.held.find(b"WARC/", start, stop)
+        while found >= 0:
+            if _is_record(window, found):
+                window.drop(found)
+                return True, passed + found
+            found = window.held.find(b"WARC/", found + 1, stop)
         if (until is not None and passed + stop >= until) or window.ended:
             window.drop(stop)
             return False, passed + stop
@@ -235,7 +235,10 @@ def _skip_to_record(window: _Window, start: int, until: int | None = None) -> tu
 
 
 def _is_record(window: _Window, start: int) -> bool:
-    """Whether a version line here is one: the fields that every record has follow."""
+    """Whether a record starts here: a version line, and the fields that every record has."""
+    held = window.held
+    if (start and held[start - 1] != 10) or not _VERSION.match(held, start):
+        return False
     window.fill(start + _LONGEST_HEADER)
     end = _BLANK_LINE.search(window.held, start, start + _LONGEST_HEADER)
     if end is None:
