@@ -64,6 +64,17 @@ def record_ids(
 def text_metrics(
     texts: _ArrowStrings, langs: _ArrowStrings, compat: str | None = None, threads: int = 0
 ) -> dict[str, npt.NDArray[Any]]: ...
+def c4_filter(
+    texts: _ArrowStrings,
+    by_line: bool,
+    remove_citations: bool,
+    end_punctuation: bool,
+    bounds: tuple[int, int, int],
+    drops: tuple[bool, bool, bool, bool],
+    threads: int = 0,
+) -> tuple[ArrowColumn, ArrowColumn, npt.NDArray[np.uint32], dict[str, npt.NDArray[Any]]]:
+    """Text that C4's filter keeps, reason of the drop, sentences, and lines by fate."""
+
 def spacy_words(texts: _ArrowStrings, threads: int = 0) -> list[tuple[list[str], int]]:
     """English tokens as spaCy cuts them, of each text, blanks left out, and the number of its sentences."""
 

@@ -1,5 +1,6 @@
 //! Bindings of the `internlm-text` crate.
 
+use internlm_text::c4;
 use internlm_text::spacy::Tokenizer;
 use internlm_text::{Measurer, Metric, Metrics, Profile, RuleSet, Words};
 use numpy::{IntoPyArray, PyArray1};
@@ -291,11 +292,70 @@ fn spacy_words(
     })
 }
 
+/// Text that stays (none where the page is dropped), reason, sentences, and lines by fate.
+type Cleaned<'py> = (ArrowColumn, ArrowColumn, Bound<'py, PyArray1<u32>>, Bound<'py, PyDict>);
+
+#[pyfunction]
+#[pyo3(signature = (texts, by_line, remove_citations, end_punctuation, bounds, drops, threads=0))]
+#[allow(clippy::too_many_arguments, reason = "the filter's options, by name in Python")]
+fn c4_filter<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    by_line: bool,
+    remove_citations: bool,
+    end_punctuation: bool,
+    bounds: (i64, i64, i64),
+    drops: (bool, bool, bool, bool),
+    threads: usize,
+) -> PyResult<Cleaned<'py>> {
+    let options = c4::Options {
+        by_line,
+        remove_citations,
+        end_punctuation,
+        min_sentences: bounds.0,
+        min_words: bounds.1,
+        max_word_chars: bounds.2,
+        lorem_ipsum: drops.0,
+        javascript: drops.1,
+        curly_bracket: drops.2,
+        policy: drops.3,
+    };
+    let texts = texts.rows();
+    let clean = |filter: &mut c4::Filter, row: usize| {
+        let mut kept = String::new();
+        let outcome = filter.run(texts[row].unwrap_or(""), &options, Some(&mut kept));
+        (outcome.reason.is_none().then_some(kept), outcome)
+    };
+    let rows: Vec<_> = in_pool(py, threads, || {
+        let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
+        rows.map_init(c4::Filter::default, clean).collect()
+    })?;
+    let lines = PyDict::new(py);
+    let column = |of: fn(&c4::Lines) -> u64| {
+        let counts: Vec<u32> = rows.iter().map(|row| of(&row.1.lines) as u32).collect();
+        counts.into_pyarray(py)
+    };
+    lines.set_item("lines", column(|lines| lines.total))?;
+    lines.set_item("too_long_word", column(|lines| lines.too_long_word))?;
+    lines.set_item("no_terminal_punctuation", column(|lines| lines.no_terminal_punctuation))?;
+    lines.set_item("too_few_words", column(|lines| lines.too_few_words))?;
+    lines.set_item("javascript", column(|lines| lines.javascript))?;
+    lines.set_item("policy", column(|lines| lines.policy))?;
+    lines.set_item("kept", column(|lines| lines.kept))?;
+    let sentences: Vec<u32> = rows.iter().map(|row| row.1.sentences as u32).collect();
+    let reasons = ArrowColumn::from_strings(
+        rows.iter().map(|row| row.1.reason.map(|reason| reason.name().to_owned())),
+    );
+    let texts = ArrowColumn::from_strings(rows.into_iter().map(|row| row.0));
+    Ok((texts, reasons, sentences.into_pyarray(py), lines))
+}
+
 /// Adds this room's functions and classes to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(record_ids, module)?)?;
     module.add_function(wrap_pyfunction!(text_metrics, module)?)?;
     module.add_function(wrap_pyfunction!(text_rules, module)?)?;
+    module.add_function(wrap_pyfunction!(c4_filter, module)?)?;
     module.add_function(wrap_pyfunction!(spacy_words, module)?)?;
     module.add_function(wrap_pyfunction!(metric_table, module)?)?;
     module.add_class::<LineRules>()?;

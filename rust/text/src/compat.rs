@@ -6,11 +6,13 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::classes::{self, TERMINAL};
+use crate::c4;
+use crate::classes::{self, SPACE, TERMINAL};
 use crate::index::Index;
 use crate::lines::{Repeats, ends_with_ellipsis};
 use crate::measure::SHORT_LINE;
 use crate::metrics::{Metric, Metrics};
+use crate::spacy;
 
 /// Whose words datatrove's filters count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +28,7 @@ pub fn line_metrics(text: &str, index: &Index, repeats: &mut Repeats, metrics: &
     let chars = index.counts.chars as f64;
     gopher_quality(text, metrics);
     repeats.reset();
-    split_runs(text.trim(), 2, |part| push(repeats, part));
+    split_runs(trim_end(trim_start(text)), 2, |part| push(repeats, part));
     metrics.ratio(Metric::DuplicateParagraphShare, repeats.repeated as f64, repeats.total as f64);
     metrics.ratio(Metric::DuplicateParagraphCharShare, repeats.repeated_chars as f64, chars);
     repeats.reset();
@@ -34,6 +36,26 @@ pub fn line_metrics(text: &str, index: &Index, repeats: &mut Repeats, metrics: &
     metrics.ratio(Metric::DuplicateLineShare, repeats.repeated as f64, repeats.total as f64);
     metrics.ratio(Metric::DuplicateLineCharShare, repeats.repeated_chars as f64, chars);
     fineweb(text, index, repeats, metrics);
+}
+
+/// What C4's filter says of the page, in its own sentences: phrases and brackets on lines that it
+/// reads up to the one that drops the page, and sentences on lines that it keeps.
+pub fn c4_metrics(
+    text: &str,
+    words: Option<&spacy::Words>,
+    filter: &mut c4::Filter,
+    metrics: &mut Metrics,
+) {
+    let options = c4::Options::default();
+    let outcome = match words {
+        Some(words) => filter.judge(text, words, &options, None),
+        None => filter.run(text, &options, None),
+    };
+    let reason = |reason| u64::from(outcome.reason == Some(reason));
+    metrics.count(Metric::LoremIpsum, reason(c4::Reason::LoremIpsum));
+    metrics.count(Metric::CurlyBrackets, reason(c4::Reason::CurlyBracket));
+    metrics.count(Metric::BoilerplateLines, outcome.lines.javascript + outcome.lines.policy);
+    metrics.count(Metric::ProseSentences, outcome.sentences);
 }
 
 fn push(repeats: &mut Repeats, part: &str) {
@@ -44,8 +66,8 @@ fn gopher_quality(text: &str, metrics: &mut Metrics) {
     let (mut lines, mut bullets, mut ellipses) = (0u64, 0u64, 0u64);
     split_lines(text, |line| {
         lines += 1;
-        bullets += u64::from(line.trim_start().starts_with(['•', '-']));
-        ellipses += u64::from(ends_with_ellipsis(line.trim_end()));
+        bullets += u64::from(trim_start(line).starts_with(['•', '-']));
+        ellipses += u64::from(ends_with_ellipsis(trim_end(line)));
     });
     metrics.ratio(Metric::BulletLineShare, bullets as f64, lines as f64);
     metrics.ratio(Metric::EllipsisLineShare, ellipses as f64, lines as f64);
@@ -55,7 +77,7 @@ fn fineweb(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metri
     let table = classes::table();
     let (mut lines, mut terminal, mut short) = (0u64, 0u64, 0u64);
     repeats.reset();
-    for line in text.split('\n').filter(|line| !line.trim().is_empty()) {
+    for line in text.split('\n').filter(|line| !trim_start(line).is_empty()) {
         let last = line.chars().next_back().unwrap_or(' ');
         let chars = line.chars().count();
         lines += 1;
@@ -67,6 +89,18 @@ fn fineweb(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metri
     metrics.ratio(Metric::TerminalLineShare, terminal as f64, lines as f64);
     metrics.ratio(Metric::ShortLineShare, short as f64, lines as f64);
     metrics.ratio(Metric::DuplicateTextCharShare, repeats.repeated_chars as f64, text_chars);
+}
+
+/// Python's `str.lstrip`, to which the separators U+001C to U+001F are blanks too.
+pub fn trim_start(text: &str) -> &str {
+    let table = classes::table();
+    text.trim_start_matches(|c: char| table[c as usize] & SPACE != 0)
+}
+
+/// Python's `str.rstrip`.
+pub fn trim_end(text: &str) -> &str {
+    let table = classes::table();
+    text.trim_end_matches(|c: char| table[c as usize] & SPACE != 0)
 }
 
 /// Parts of `text` between runs of at least `least` line feeds.
@@ -86,7 +120,7 @@ fn split_runs<'a>(text: &'a str, least: usize, mut part: impl FnMut(&'a str)) {
 }
 
 /// Lines as Python's `str.splitlines` cuts them.
-fn split_lines<'a>(text: &'a str, mut line: impl FnMut(&'a str)) {
+pub fn split_lines<'a>(text: &'a str, mut line: impl FnMut(&'a str)) {
     let is_break = |c: char| {
         matches!(
             c,

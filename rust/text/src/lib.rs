@@ -4,6 +4,7 @@ mod ascii;
 mod blocks;
 mod boilerplate;
 mod brotli;
+pub mod c4;
 mod characters;
 mod charset;
 mod chinese;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::ascii::{self, Ascii};
+use crate::c4;
 use crate::compat;
 use crate::grams;
 use crate::index::Index;
@@ -39,6 +40,7 @@ pub struct Measurer {
     lines: Repeats,
     paragraphs: Repeats,
     spacy: spacy::Words,
+    c4: c4::Filter,
     /// Whether the words of the text under way are spaCy's.
     cut_by_spacy: bool,
 }
@@ -168,6 +170,8 @@ impl Measurer {
         self.gram_metrics(&mut metrics, &grams, totals.token_chars, judge.compat);
         if judge.compat {
             compat::line_metrics(text, &self.index, &mut self.lines, &mut metrics);
+            let page = self.cut_by_spacy.then_some(&self.spacy);
+            compat::c4_metrics(text, page, &mut self.c4, &mut metrics);
         }
         metrics
     }
@@ -178,7 +182,7 @@ impl Measurer {
         let chunks = self.starts.iter().zip(&self.ends).zip(&self.tokens);
         self.spacy.read(text, chunks.map(|((&from, &to), &name)| (from, to, name)), judge);
         self.vocabulary.replace(&self.spacy.words);
-        std::mem::swap(&mut self.tokens, &mut self.spacy.tokens);
+        self.tokens.clone_from(&self.spacy.tokens);
         std::mem::swap(&mut self.reach, &mut self.spacy.reach);
         self.index.counts.tokens = self.tokens.len() as u64;
     }

@@ -13,7 +13,7 @@ mod sentences;
 mod split;
 mod url;
 
-pub use sentences::count as count_sentences;
+pub use sentences::{count as count_sentences, pieces as sentence_pieces};
 pub use url::is_digit;
 
 use affixed::{Match, patterns};
@@ -206,13 +206,19 @@ impl Tokenizer {
         &self.read(text).spans
     }
 
+    /// The tokens read last.
+    pub fn words(&self) -> &Words {
+        &self.words
+    }
+
     /// How many sentences `text` has; one at least.
     pub fn sentences(&mut self, text: &str) -> u64 {
         self.read(text);
         count_sentences(text, &self.words, 0, text.len(), &mut 0)
     }
 
-    fn read(&mut self, text: &str) -> &Words {
+    /// The tokens of `text`.
+    pub fn read(&mut self, text: &str) -> &Words {
         let judge = Judge { list: 0, stop_words: &[], compat: true };
         let text = crate::measure::within_limit(text);
         self.index.read(text, false, ascii::classify);
