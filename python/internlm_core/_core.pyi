@@ -122,15 +122,16 @@ def suspects_mojibake(texts: _ArrowStrings, threads: int = 0) -> npt.NDArray[np.
 
 def detect_languages(
     texts: _ArrowStrings, threads: int = 0
-) -> tuple[ArrowColumn, npt.NDArray[np.float32], ArrowColumn]:
-    """Code, score, and script (of Chinese) by row."""
-
-# --- web ----------------------------------------------------------------------------------------
-
-def decode_bytes(
-    data: bytes, http_charset: str | None = None, html: bool = True
-) -> tuple[str, str, int, str]:
-    """Text, encoding, how many U+FFFD stand for bad bytes, and what settled the encoding."""
+) -> tuple[
+    ArrowColumn,
+    npt.NDArray[np.float32],
+    ArrowColumn,
+    npt.NDArray[np.float32],
+    npt.NDArray[np.uint32],
+    ArrowColumn,
+    npt.NDArray[np.float32],
+]:
+    """Code, score, script (of Chinese) and its share by row; row, code, share of each language."""
 
 def decode_brotli(data: bytes, limit: int) -> bytes | None: ...
 def normalise_url(url: str) -> str | None: ...

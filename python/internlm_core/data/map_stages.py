@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from internlm_core.data.language import detect_language
+from internlm_core.data.language import add_facts, detect_language, language_facts
 from internlm_core.data.ledger import undecided
 from internlm_core.data.normalise import Normaliser
 from internlm_core.data.records import with_ids
@@ -88,11 +88,16 @@ class MapStages:
         unknown = records["lang"].is_null() & (records["source"] != _CODE)
         if not self._config.language.enabled or not unknown.any():
             return records
-        found = detect_language(records.filter(unknown)["text"], threads=threads)
+        texts = records.filter(unknown)["text"]
+        found = detect_language(texts, script=True, languages=True, threads=threads)
         rows = unknown.arg_true()
         lang = records["lang"].clone().scatter(rows, found["lang"])
         score = records["lang_score"].clone().scatter(rows, found["lang_score"])
-        return records.with_columns(lang, score)
+        records = records.with_columns(lang, score)
+        facts = language_facts(found)
+        rows = rows.filter(facts.is_not_null())
+        meta = add_facts(records["meta"].gather(rows), facts.drop_nulls())
+        return records.with_columns(records["meta"].clone().scatter(rows, meta))
 
     def _drop_languages(self, records: pl.DataFrame) -> pl.DataFrame:
         config = self._config.language

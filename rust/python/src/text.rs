@@ -251,21 +251,46 @@ fn suspects_mojibake<'py>(
     Ok(found.into_pyarray(py))
 }
 
+/// code, score, script and script share by row; then row, code and share of each language told apart.
+type Detected<'py> = (
+    ArrowColumn,
+    Bound<'py, PyArray1<f32>>,
+    ArrowColumn,
+    Bound<'py, PyArray1<f32>>,
+    Bound<'py, PyArray1<u32>>,
+    ArrowColumn,
+    Bound<'py, PyArray1<f32>>,
+);
+
 #[pyfunction]
 #[pyo3(signature = (texts, threads=0))]
 fn detect_languages<'py>(
     py: Python<'py>,
     texts: StrColumn,
     threads: usize,
-) -> PyResult<(ArrowColumn, Bound<'py, PyArray1<f32>>, ArrowColumn)> {
+) -> PyResult<Detected<'py>> {
     let rows = texts.rows();
     let found: Vec<internlm_text::Language> = in_pool(py, threads, || {
         rows.par_iter().map(|text| internlm_text::detect_language(text.unwrap_or(""))).collect()
     })?;
-    let scores: Vec<f32> = found.iter().map(|language| language.score).collect();
-    let codes = ArrowColumn::from_strings(found.iter().map(|language| Some(language.code)));
-    let scripts = ArrowColumn::from_strings(found.iter().map(|language| language.script));
-    Ok((codes, scores.into_pyarray(py), scripts))
+    let column = |of: fn(&internlm_text::Language) -> f32| -> Bound<'py, PyArray1<f32>> {
+        found.iter().map(of).collect::<Vec<f32>>().into_pyarray(py)
+    };
+    let rows: Vec<u32> = (0u32..)
+        .zip(&found)
+        .flat_map(|(row, language)| std::iter::repeat_n(row, language.languages.len()))
+        .collect();
+    let pairs = || found.iter().flat_map(|language| &language.languages);
+    let shares: Vec<f32> = pairs().map(|pair| pair.1).collect();
+    Ok((
+        ArrowColumn::from_strings(found.iter().map(|language| Some(language.code))),
+        column(|language| language.score),
+        ArrowColumn::from_strings(found.iter().map(|language| language.script)),
+        column(|language| language.script_share),
+        rows.into_pyarray(py),
+        ArrowColumn::from_strings(pairs().map(|pair| Some(pair.0))),
+        shares.into_pyarray(py),
+    ))
 }
 
 /// spaCy's English tokens of each text, as spans in characters, and the number of its sentences.

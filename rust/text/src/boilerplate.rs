@@ -34,20 +34,21 @@ struct RawRule {
 /// Rules about lines, in order: of those that match a line the first gives the reason.
 #[derive(Debug)]
 pub struct LineRules {
-    sets: Vec<Set>,
+    /// Patterns of whole lines, and of parts of lines.
+    sets: [Set; 2],
     longest: usize,
     count: usize,
 }
 
-/// The rules of one place.
 #[derive(Debug)]
 struct Set {
-    /// Patterns of whole lines, and of parts of lines.
-    patterns: [RegexSet; 2],
-    /// Number among all rules and longest line of each.
-    rules: [Vec<(usize, usize)>; 2],
-    longest: usize,
+    patterns: RegexSet,
+    /// Number among all rules, longest line, and place of each.
+    rules: Vec<(usize, usize, Place)>,
 }
+
+/// The first rule that matches a line, by place.
+type Found = [Option<usize>; 3];
 
 /// Why line rules can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -75,22 +76,37 @@ impl LineRules {
     /// Wrong JSON, or a pattern that is no regular expression.
     pub fn from_json(json: &str) -> Result<Self, LineRuleError> {
         let raw: Vec<RawRule> = serde_json::from_str(json)?;
-        let mut sets = Vec::new();
         let limit = |chars: usize| if chars == 0 { usize::MAX } else { chars };
-        for place in [Place::Anywhere, Place::Menu, Place::Edge] {
-            let of = |part: bool| {
-                raw.iter().enumerate().filter(move |(_, r)| r.place == place && r.part == part)
-            };
-            let rules = [false, true]
-                .map(|part| of(part).map(|(number, r)| (number, limit(r.max_chars))).collect());
-            let whole: Vec<_> = of(false).map(|(_, rule)| rule).collect();
-            let parts: Vec<_> = of(true).map(|(_, rule)| rule).collect();
-            let patterns = [compile(&raw, &whole)?, compile(&raw, &parts)?];
-            let longest = whole.iter().chain(&parts).map(|rule| limit(rule.max_chars)).max();
-            sets.push(Set { patterns, rules, longest: longest.unwrap_or(0) });
+        let set = |part: bool| -> Result<Set, LineRuleError> {
+            let own: Vec<_> = raw.iter().enumerate().filter(|(_, r)| r.part == part).collect();
+            Ok(Set {
+                patterns: compile(&raw, own.iter().map(|(_, rule)| *rule))?,
+                rules: own
+                    .iter()
+                    .map(|(n, rule)| (*n, limit(rule.max_chars), rule.place))
+                    .collect(),
+            })
+        };
+        let longest = raw.iter().map(|rule| limit(rule.max_chars)).max().unwrap_or(0);
+        Ok(Self { sets: [set(false)?, set(true)?], longest, count: raw.len() })
+    }
+
+    fn find(&self, line: &str) -> Found {
+        let mut found = [None; 3];
+        let chars = line.chars().count();
+        if chars > self.longest {
+            return found;
         }
-        let longest = sets.iter().map(|set| set.longest).max().unwrap_or(0);
-        Ok(Self { sets, longest, count: raw.len() })
+        for set in self.sets.iter().filter(|set| set.patterns.is_match(line)) {
+            let matches = set.patterns.matches(line);
+            for (number, longest, place) in matches.iter().map(|at| set.rules[at]) {
+                let first = &mut found[place as usize];
+                if chars <= longest && first.is_none_or(|first| number < first) {
+                    *first = Some(number);
+                }
+            }
+        }
+        found
     }
 
     /// Takes out lines of prose; returns number, lines and characters of each rule that took any.
@@ -103,21 +119,15 @@ impl LineRules {
         kinds: &[Kind],
         stays: &mut [bool],
     ) -> Vec<(usize, u32, u32)> {
-        let mut found: Vec<[Option<usize>; 2]> = Vec::new();
+        let mut found = vec![[None; 3]; lines.len()];
         let mut takes = vec![None; lines.len()];
         let mut any = false;
         for (row, line) in lines.iter().enumerate() {
-            let mut later = [None; 2];
             if kinds[row] == Kind::Prose && line.len() / 4 <= self.longest {
-                let bare = bare(line);
-                let chars = bare.chars().count();
-                takes[row] = self.sets[0].find(&bare, chars);
-                if takes[row].is_none() {
-                    later = [self.sets[1].find(&bare, chars), self.sets[2].find(&bare, chars)];
-                }
-                any |= takes[row].is_some() || later != [None; 2];
+                found[row] = self.find(&bare(line));
+                takes[row] = found[row][Place::Anywhere as usize];
+                any |= found[row] != [None; 3];
             }
-            found.push(later);
         }
         if !any {
             return Vec::new();
@@ -129,19 +139,19 @@ impl LineRules {
             if row < lines.len() && !open(&takes, row) {
                 continue;
             }
-            if row < lines.len() && found[row][0].is_some() {
+            if row < lines.len() && found[row][Place::Menu as usize].is_some() {
                 run.push(row);
                 continue;
             }
             if run.len() >= MENU_LINES {
-                run.iter().for_each(|&row| takes[row] = found[row][0]);
+                run.iter().for_each(|&row| takes[row] = found[row][Place::Menu as usize]);
             }
             run.clear();
         }
         let mut strip = |rows: &mut dyn Iterator<Item = usize>| {
             for row in rows {
                 if open(&takes, row) {
-                    let Some(rule) = found[row][1] else { break };
+                    let Some(rule) = found[row][Place::Edge as usize] else { break };
                     takes[row] = Some(rule);
                 }
             }
@@ -161,41 +171,21 @@ impl LineRules {
     }
 }
 
-fn compile(raw: &[RawRule], rules: &[&RawRule]) -> Result<RegexSet, LineRuleError> {
+fn compile<'a>(
+    raw: &[RawRule],
+    rules: impl Iterator<Item = &'a RawRule>,
+) -> Result<RegexSet, LineRuleError> {
     let text = |rule: &RawRule| match rule.part {
         true => rule.pattern.clone(),
         false => format!("^(?:{})$", rule.pattern),
     };
-    let set = RegexSetBuilder::new(rules.iter().map(|rule| text(rule)))
-        .size_limit(64 << 20)
-        .dfa_size_limit(16 << 20)
-        .build();
+    let set =
+        RegexSetBuilder::new(rules.map(text)).size_limit(64 << 20).dfa_size_limit(16 << 20).build();
     set.map_err(|error| {
         // The set does not say which pattern is wrong.
         let wrong = raw.iter().position(|rule| regex::Regex::new(&text(rule)).is_err());
         LineRuleError::Pattern { number: wrong.unwrap_or(0), error: Box::new(error) }
     })
-}
-
-impl Set {
-    fn find(&self, line: &str, chars: usize) -> Option<usize> {
-        if chars > self.longest {
-            return None;
-        }
-        let of = |part: usize| {
-            let patterns = &self.patterns[part];
-            if patterns.is_empty() || !patterns.is_match(line) {
-                return None;
-            }
-            let matches = patterns.matches(line);
-            let rules = matches.iter().map(|at| self.rules[part][at]);
-            rules.filter(|rule| chars <= rule.1).map(|rule| rule.0).min()
-        };
-        match (of(0), of(1)) {
-            (Some(whole), Some(part)) => Some(whole.min(part)),
-            (whole, part) => whole.or(part),
-        }
-    }
 }
 
 /// A line's words: without list mark, heading hashes, emphasis around it, and addresses of links.

@@ -1,6 +1,5 @@
 //! Simplified or traditional Chinese, by common characters that only one of them writes.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 /// Characters of the 1956–64 simplification, each at the place of its traditional form below.
@@ -17,22 +16,45 @@ const TRADITIONAL: &str = "\
     樹雙歲孫態談題條鐵聽頭圖團萬網衛溫務習戲縣鄉響寫謝興選壓陽養藥葉義藝陰銀營優魚語員遠願雲運雜\
     則戰張陣證織執紙質鐘專轉裝總組續災處觀園";
 
-static SETS: LazyLock<[HashSet<char>; 2]> =
-    LazyLock::new(|| [SIMPLIFIED.chars().collect(), TRADITIONAL.chars().collect()]);
+/// One bit a character of U+4E00–U+9FFF.
+type Set = Vec<u64>;
 
-/// `Hans` or `Hant` (ISO 15924), whichever has more of its own characters, and how many those are.
-pub fn script(text: &str) -> (Option<&'static str>, usize) {
+static SETS: LazyLock<[Set; 2]> = LazyLock::new(|| {
+    [SIMPLIFIED, TRADITIONAL].map(|characters| {
+        let mut set = vec![0; 0x5200 / 64];
+        for at in characters.chars().map(|c| c as usize - 0x4e00) {
+            set[at / 64] |= 1 << (at % 64);
+        }
+        set
+    })
+});
+
+/// `Hans` or `Hant` (ISO 15924), whichever has more of its own characters, and its share of them.
+pub fn script(text: &str) -> (Option<&'static str>, f32) {
+    let (hans, hant) = counts(text);
+    let share = hans.max(hant) as f32 / (hans + hant).max(1) as f32;
+    match hans.cmp(&hant) {
+        std::cmp::Ordering::Greater => (Some("Hans"), share),
+        std::cmp::Ordering::Less => (Some("Hant"), share),
+        std::cmp::Ordering::Equal => (None, 0.0),
+    }
+}
+
+/// Characters that say which script it is, less those that say the opposite.
+pub fn telling(text: &str) -> usize {
+    let (hans, hant) = counts(text);
+    hans.abs_diff(hant)
+}
+
+fn counts(text: &str) -> (usize, usize) {
     let [simplified, traditional] = &*SETS;
     let (mut hans, mut hant) = (0, 0);
-    for character in text.chars().filter(|c| *c >= '\u{4e00}') {
-        hans += usize::from(simplified.contains(&character));
-        hant += usize::from(traditional.contains(&character));
+    for character in text.chars().filter(|c| ('\u{4e00}'..='\u{9fff}').contains(c)) {
+        let at = character as usize - 0x4e00;
+        hans += usize::from(simplified[at / 64] >> (at % 64) & 1 == 1);
+        hant += usize::from(traditional[at / 64] >> (at % 64) & 1 == 1);
     }
-    match hans.cmp(&hant) {
-        std::cmp::Ordering::Greater => (Some("Hans"), hans),
-        std::cmp::Ordering::Less => (Some("Hant"), hant),
-        std::cmp::Ordering::Equal => (None, hans),
-    }
+    (hans, hant)
 }
 
 #[cfg(test)]
@@ -42,7 +64,7 @@ mod tests {
     #[test]
     fn no_character_is_in_both() {
         assert_eq!(SIMPLIFIED.chars().count(), TRADITIONAL.chars().count());
-        assert!(SETS[0].is_disjoint(&SETS[1]));
+        assert!(SETS[0].iter().zip(&SETS[1]).all(|(a, b)| a & b == 0));
     }
 
     #[test]

@@ -1,73 +1,173 @@
-//! Which language a text is in: the script decides where it can, models decide between the rest.
+//! Which languages a text is in: the script decides where it can, models decide between the rest.
 
-use whatlang::Lang;
+use std::borrow::Cow;
 
 use crate::chinese;
-use crate::stop_words;
-use crate::vocabulary::key;
+use crate::models;
 
 /// Bytes looked at in a long text: slices from all over it, since a page may open with menus.
 const SAMPLE: usize = 4_096;
 const SLICES: usize = 16;
-/// Bytes that the slower of the two models looks at.
-const SLOW_SAMPLE: usize = 1_024;
-/// Letters below which an answer the models do not share is a guess, and below which there is none.
-const FEW_LETTERS: usize = 20;
+/// Letters below which there is no answer.
 const FEWEST_LETTERS: usize = 10;
-const GUESS: f32 = 0.3;
-/// Share of kana among Han and kana from which on a text is Japanese.
+/// Bytes of lines that are taken together as a part of a short text.
+const PART: usize = 160;
+/// Letters of a part from which on it may be in another language than the rest.
+const PART_LETTERS: usize = 50;
+/// Least share of a language that is told apart from the rest.
+const LEAST_SHARE: f32 = 0.05;
+/// The same for languages of one script, which models tell apart less surely.
+const LEAST_ALIKE: f32 = 0.15;
+/// Share of kana among Han and kana from which on a text, or a part of one, is Japanese.
 const KANA_SHARE: f64 = 0.01;
-/// Share of stop words from which on a quick answer needs no second opinion, for languages whose
-/// commonest words no neighbour shares.
-const SURE_SHARE: f64 = 0.08;
-const SURE: [&str; 3] = ["en", "fr", "de"];
+const PART_KANA_SHARE: f64 = 0.05;
+/// Han characters of a part without any kana from which on it is Chinese beside Japanese.
+const PART_HAN: usize = 30;
 
 /// The language of a text.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Language {
-    /// ISO 639-1, or `und`.
+    /// ISO 639-1 of the language that most of it is in (by bytes of letters), or `und`.
     pub code: &'static str,
-    /// How sure that is, from 0 to 1.
+    /// How likely that is right, from 0 to 1.
     pub score: f32,
     /// ISO 15924 of Chinese: `Hans`, `Hant`, or nothing where the text has no telling character.
     pub script: Option<&'static str>,
+    /// Share of that script among the telling characters; 0 without any.
+    pub script_share: f32,
+    /// The languages and their shares of bytes, the largest first; those above 5 % only.
+    pub languages: Vec<(&'static str, f32)>,
 }
 
-const UNKNOWN: Language = Language { code: "und", score: 0.0, script: None };
-
-/// Tells the language of a text.
+/// Tells the languages of a text.
 ///
 /// The script decides where it can, by shares of bytes: Han without kana is Chinese, kana is
-/// Japanese, Hangul is Korean. The models of the crates whichlang and whatlang decide between the
-/// rest, over words without digits and addresses.
+/// Japanese, Hangul is Korean. Models decide between the rest, over words without digits and
+/// addresses. Lines, or slices of a long text, may be in different languages.
 #[must_use]
 pub fn detect_language(text: &str) -> Language {
     let sample = sample(text);
-    let scripts = Scripts::of(&sample);
-    let bytes = scripts.bytes as f32;
-    let cjk = scripts.han + scripts.kana;
+    let parts = parts(&sample, text.len() > SAMPLE);
+    let scripts: Vec<Scripts> = parts.iter().map(|part| Scripts::of(part)).collect();
+    let mut found: Vec<(&'static str, usize, f32)> = Vec::new();
+    chinese_and_japanese(&scripts, &mut found);
+    let hangul: usize = scripts.iter().map(|part| part.hangul).sum();
     // Three bytes a character.
-    if cjk * 6 > scripts.bytes {
-        let is_japanese = scripts.kana > 0 && scripts.kana as f64 >= KANA_SHARE * cjk as f64;
-        let share = (cjk * 3) as f32 / bytes;
-        let (script, telling) = chinese::script(&sample);
-        return if is_japanese {
-            Language { code: "ja", score: share * evidence(cjk + 3 * scripts.kana), script: None }
-        } else {
-            Language { code: "zh", score: share * evidence(cjk + telling), script }
+    found.push(("ko", 3 * hangul, evidence(4 * hangul)));
+    others(&parts, &scripts, &mut found);
+    found.retain(|language| language.1 > 0);
+    found.sort_by_key(|language| std::cmp::Reverse(language.1));
+    let all: usize = found.iter().map(|language| language.1).sum();
+    let share = |bytes: usize| bytes as f32 / all as f32;
+    let Some(&(code, bytes, certainty)) = found.first() else {
+        return Language {
+            code: "und",
+            score: 0.0,
+            script: None,
+            script_share: 0.0,
+            languages: Vec::new(),
         };
+    };
+    let runner_up = found.get(1).map_or(0, |language| language.1);
+    let (script, script_share) =
+        match found.iter().any(|l| l.0 == "zh" && share(l.1) >= LEAST_SHARE) {
+            true => chinese::script(&sample),
+            false => (None, 0.0),
+        };
+    let is_told =
+        |language: &&(&str, usize, f32)| share(language.1) >= LEAST_SHARE && language.0 != "und";
+    let languages = found.iter().filter(is_told).map(|l| (l.0, share(l.1))).collect();
+    // Where another language is nearly as large, the larger one is less sure.
+    let score =
+        if code == "und" { 0.0 } else { certainty * bytes as f32 / (bytes + runner_up) as f32 };
+    Language { code, score, script, script_share, languages }
+}
+
+/// Bytes of Chinese and Japanese, part by part.
+fn chinese_and_japanese(scripts: &[Scripts], found: &mut Vec<(&'static str, usize, f32)>) {
+    let sum = |of: fn(&Scripts) -> usize| -> usize { scripts.iter().map(of).sum() };
+    let (han, kana) = (sum(|part| part.han), sum(|part| part.kana));
+    let cjk = han + kana;
+    let is_japanese = kana > 0 && kana as f64 >= KANA_SHARE * cjk as f64;
+    if !is_japanese {
+        found.push(("zh", 3 * cjk, evidence(cjk + sum(|part| part.telling))));
+        return;
     }
-    if scripts.hangul * 6 > scripts.bytes {
-        let share = (scripts.hangul * 3) as f32 / bytes;
-        return Language { code: "ko", score: share * evidence(4 * scripts.hangul), script: None };
+    // Thirty characters without kana are no Japanese; with few, the rest of the text decides.
+    let is_zh = |part: &Scripts| part.kana == 0 && part.han >= PART_HAN;
+    let is_ja = |part: &Scripts| {
+        part.kana > 0 && part.kana as f64 >= PART_KANA_SHARE * (part.han + part.kana) as f64
+    };
+    let chars = |of: &dyn Fn(&Scripts) -> bool| -> usize {
+        scripts.iter().filter(|part| of(part)).map(|part| part.han + part.kana).sum()
+    };
+    let (mut zh, mut ja) = (chars(&is_zh), chars(&is_ja));
+    let rest = cjk - zh - ja;
+    if zh > ja {
+        zh += rest
+    } else {
+        ja += rest
     }
-    let words = words(&sample);
-    let letters = words.chars().filter(|c| *c != ' ').count();
-    if letters < FEWEST_LETTERS {
-        return UNKNOWN;
+    found.push(("zh", 3 * zh, evidence(zh)));
+    found.push(("ja", 3 * ja, evidence(ja + 3 * kana)));
+}
+
+/// Bytes of the languages that models tell apart.
+fn others(parts: &[&str], scripts: &[Scripts], found: &mut Vec<(&'static str, usize, f32)>) {
+    let own =
+        |part: &Scripts| part.bytes - 3 * (part.han + part.kana + part.hangul).min(part.bytes / 3);
+    let bytes: usize = scripts.iter().map(own).sum();
+    let all: usize = scripts.iter().map(|part| part.bytes).sum();
+    if bytes == 0 || (bytes as f32) < LEAST_SHARE * all as f32 {
+        return;
     }
-    let (code, score) = by_model(words.trim(), letters);
-    Language { code, score: score * evidence(letters), script: None }
+    let texts: Vec<String> = parts.iter().map(|part| words(part)).collect();
+    let letters: Vec<usize> =
+        texts.iter().map(|t| t.chars().filter(|c| *c != ' ').count()).collect();
+    let total: usize = letters.iter().sum();
+    if total < FEWEST_LETTERS {
+        // Beside Chinese a few letters are no language.
+        if bytes == all {
+            found.push(("und", bytes, 0.0));
+        }
+        return;
+    }
+    let quick: Vec<Option<&'static str>> = texts
+        .iter()
+        .zip(&letters)
+        .map(|(text, &letters)| (letters >= PART_LETTERS).then(|| models::quick(text.trim())))
+        .collect();
+    let first = quick.iter().flatten().next().copied();
+    let joined = texts.concat();
+    let joined = joined.trim();
+    let is_one = first.is_some() && quick.iter().flatten().all(|code| Some(*code) == first);
+    let narrow = match first {
+        Some(code) if is_one => code,
+        _ => models::quick(joined),
+    };
+    let (main, certainty) = models::decide(joined, total, narrow);
+    let mut rest = bytes;
+    if !is_one {
+        let mut codes: Vec<&str> = quick.iter().flatten().copied().collect();
+        codes.sort_unstable();
+        codes.dedup();
+        for code in codes.into_iter().filter(|code| *code != narrow && *code != main) {
+            let rows: Vec<usize> =
+                (0..parts.len()).filter(|&row| quick[row] == Some(code)).collect();
+            let size: usize = rows.iter().map(|&row| own(&scripts[row])).sum();
+            if (size as f32) < LEAST_ALIKE * bytes as f32 {
+                continue;
+            }
+            let text: String = rows.iter().map(|&row| texts[row].as_str()).collect();
+            let count = rows.iter().map(|&row| letters[row]).sum();
+            let (decided, score) = models::decide(text.trim(), count, code);
+            if decided != main && decided != "und" && score > 0.9 {
+                found.push((decided, size, score * word_evidence(count)));
+                rest -= size;
+            }
+        }
+    }
+    found.push((main, rest, certainty * word_evidence(total)));
 }
 
 /// How much a number of letters says: one half at five, towards 1.
@@ -75,10 +175,15 @@ fn evidence(letters: usize) -> f32 {
     letters as f32 / (letters as f32 + 5.0)
 }
 
+/// The same for letters of words, on which the odds were measured from 40 letters on.
+fn word_evidence(letters: usize) -> f32 {
+    letters as f32 / (letters as f32 + 2.0)
+}
+
 /// The text, or slices from all over a long one.
-fn sample(text: &str) -> String {
+fn sample(text: &str) -> Cow<'_, str> {
     if text.len() <= SAMPLE {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let boundary = |mut at: usize| {
         while !text.is_char_boundary(at) {
@@ -91,10 +196,28 @@ fn sample(text: &str) -> String {
     for slice in 0..SLICES {
         let from = boundary(slice * step);
         let to = boundary((slice * step + SAMPLE / SLICES).min(text.len()));
-        sample.push_str(&text[from..to]);
-        sample.push(' ');
+        // A line feed stands between slices and nowhere else.
+        sample.extend(text[from..to].chars().map(|c| if c == '\n' { ' ' } else { c }));
+        sample.push('\n');
     }
-    sample
+    Cow::Owned(sample)
+}
+
+/// Lines, short ones together; or slices.
+fn parts(sample: &str, is_sliced: bool) -> Vec<&str> {
+    if is_sliced {
+        return sample.lines().collect();
+    }
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, _) in sample.match_indices('\n') {
+        if at - start >= PART {
+            parts.push(&sample[start..=at]);
+            start = at + 1;
+        }
+    }
+    parts.push(&sample[start..]);
+    parts
 }
 
 #[derive(Default)]
@@ -103,6 +226,8 @@ struct Scripts {
     han: usize,
     kana: usize,
     hangul: usize,
+    /// Han characters that only one way of writing Chinese has.
+    telling: usize,
 }
 
 impl Scripts {
@@ -124,6 +249,9 @@ impl Scripts {
                 _ => {}
             }
         }
+        if this.han > 0 {
+            this.telling = chinese::telling(text);
+        }
         this
     }
 }
@@ -134,7 +262,9 @@ fn words(sample: &str) -> String {
     let mut words = String::with_capacity(sample.len());
     for token in sample.split_whitespace() {
         let is_odd = |c: char| c.is_numeric() || matches!(c, '/' | '@' | '_' | '=' | '{' | '\\');
-        if token.contains(is_odd) || token.contains("()") {
+        // Numbers, addresses, options, names of variables and functions.
+        let is_option = token.starts_with("-") && token.len() > 1 || token.starts_with("<");
+        if is_option || token.contains(is_odd) || token.contains("()") {
             continue;
         }
         let is_own_script = |c: char| matches!(c, '\u{1100}'..='\u{11FF}' | '\u{3041}'..='\u{9FFF}' | '\u{AC00}'..='\u{D7AF}');
@@ -150,183 +280,6 @@ fn words(sample: &str) -> String {
         }
     }
     words
-}
-
-/// whichlang decides well and fast between its 16 languages; whatlang knows 70 and how sure it is.
-fn by_model(words: &str, letters: usize) -> (&'static str, f32) {
-    let narrow = which_code(whichlang::detect_language(words));
-    if SURE.contains(&narrow) && letters >= FEW_LETTERS {
-        let share = stop_word_share(words, narrow);
-        if share >= SURE_SHARE {
-            return (narrow, 0.9 + share.min(0.1) as f32);
-        }
-    }
-    let mut end = words.len().min(SLOW_SAMPLE);
-    while !words.is_char_boundary(end) {
-        end -= 1;
-    }
-    let Some(info) = whatlang::detect(&words[..end]) else { return ("und", 0.0) };
-    let (wide, confidence) = (iso_639_1(info.lang()), info.confidence() as f32);
-    if wide == narrow {
-        return (narrow, confidence.max(0.5));
-    }
-    if letters < FEW_LETTERS {
-        // Trigrams say nothing of two or three words; the answer is a guess, and scored as one.
-        return (narrow, GUESS);
-    }
-    if foreign_share(words, narrow) > FOREIGN_SHARE {
-        return (wide, confidence);
-    }
-    if info.is_reliable() && !IN_WHICHLANG.contains(&wide) {
-        return (wide, confidence);
-    }
-    if IN_WHICHLANG.contains(&wide) || confidence < 0.3 {
-        return (narrow, 0.5);
-    }
-    (wide, confidence)
-}
-
-/// Share of letters of which a language's own spelling has none.
-fn foreign_share(words: &str, lang: &str) -> f64 {
-    let Some((_, own)) = LETTERS.iter().find(|(known, _)| *known == lang) else { return 0.0 };
-    let (mut all, mut foreign) = (0u32, 0u32);
-    for c in words.chars().filter(|c| c.is_alphabetic()) {
-        all += 1;
-        let is_plain = match lang {
-            "ru" => matches!(c, 'а'..='я' | 'ё'),
-            _ => c.is_ascii(),
-        };
-        foreign += u32::from(!is_plain && !own.contains(c));
-    }
-    f64::from(foreign) / f64::from(all.max(1))
-}
-
-fn stop_word_share(words: &str, lang: &str) -> f64 {
-    let Some((_, list)) = stop_words::list(lang) else { return 0.0 };
-    let (mut all, mut stops) = (0u32, 0u32);
-    for word in words.split(' ').filter(|word| !word.is_empty()) {
-        all += 1;
-        stops += u32::from(word.len() <= 8 && list.contains(&key(word.as_bytes())));
-    }
-    f64::from(stops) / f64::from(all.max(1))
-}
-
-/// Foreign letters from which on the fast model's answer can't be right.
-const FOREIGN_SHARE: f64 = 0.015;
-/// Letters beyond a to z (beyond а to я) of the languages that the fast model takes others for.
-const LETTERS: [(&str, &str); 9] = [
-    ("de", "äöüßé"),
-    ("es", "áéíñóúü"),
-    ("fr", "àâæçéèêëîïôœùûüÿ"),
-    ("it", "àèéìíîòóùú"),
-    ("nl", "áèéëïóöü"),
-    ("pt", "àáâãçéêíóôõúü"),
-    ("ru", ""),
-    ("sv", "åäöé"),
-    ("tr", "âçğıîöşüû\u{307}"),
-];
-
-const IN_WHICHLANG: [&str; 16] = [
-    "ar", "zh", "nl", "en", "fr", "de", "hi", "it", "ja", "ko", "pt", "ru", "es", "sv", "tr", "vi",
-];
-
-const fn which_code(lang: whichlang::Lang) -> &'static str {
-    use whichlang::Lang as L;
-    match lang {
-        L::Ara => "ar",
-        L::Cmn => "zh",
-        L::Nld => "nl",
-        L::Eng => "en",
-        L::Fra => "fr",
-        L::Deu => "de",
-        L::Hin => "hi",
-        L::Ita => "it",
-        L::Jpn => "ja",
-        L::Kor => "ko",
-        L::Por => "pt",
-        L::Rus => "ru",
-        L::Spa => "es",
-        L::Swe => "sv",
-        L::Tur => "tr",
-        L::Vie => "vi",
-    }
-}
-
-/// ISO 639-1 of whatlang's languages; `und` for the few that have none there.
-fn iso_639_1(lang: Lang) -> &'static str {
-    const CODES: &[(&str, &str)] = &[
-        ("epo", "eo"),
-        ("eng", "en"),
-        ("rus", "ru"),
-        ("cmn", "zh"),
-        ("spa", "es"),
-        ("por", "pt"),
-        ("ita", "it"),
-        ("ben", "bn"),
-        ("fra", "fr"),
-        ("deu", "de"),
-        ("ukr", "uk"),
-        ("kat", "ka"),
-        ("ara", "ar"),
-        ("hin", "hi"),
-        ("jpn", "ja"),
-        ("heb", "he"),
-        ("yid", "yi"),
-        ("pol", "pl"),
-        ("amh", "am"),
-        ("jav", "jv"),
-        ("kor", "ko"),
-        ("nob", "nb"),
-        ("dan", "da"),
-        ("swe", "sv"),
-        ("fin", "fi"),
-        ("tur", "tr"),
-        ("nld", "nl"),
-        ("hun", "hu"),
-        ("ces", "cs"),
-        ("ell", "el"),
-        ("bul", "bg"),
-        ("bel", "be"),
-        ("mar", "mr"),
-        ("kan", "kn"),
-        ("ron", "ro"),
-        ("slv", "sl"),
-        ("hrv", "hr"),
-        ("srp", "sr"),
-        ("mkd", "mk"),
-        ("lit", "lt"),
-        ("lav", "lv"),
-        ("est", "et"),
-        ("tam", "ta"),
-        ("vie", "vi"),
-        ("urd", "ur"),
-        ("tha", "th"),
-        ("guj", "gu"),
-        ("uzb", "uz"),
-        ("pan", "pa"),
-        ("aze", "az"),
-        ("ind", "id"),
-        ("tel", "te"),
-        ("pes", "fa"),
-        ("mal", "ml"),
-        ("ori", "or"),
-        ("mya", "my"),
-        ("nep", "ne"),
-        ("sin", "si"),
-        ("khm", "km"),
-        ("tuk", "tk"),
-        ("aka", "ak"),
-        ("zul", "zu"),
-        ("sna", "sn"),
-        ("afr", "af"),
-        ("lat", "la"),
-        ("slk", "sk"),
-        ("cat", "ca"),
-        ("tgl", "tl"),
-        ("hye", "hy"),
-        ("cym", "cy"),
-    ];
-    CODES.iter().find(|(three, _)| *three == lang.code()).map_or("und", |&(_, two)| two)
 }
 
 #[cfg(test)]

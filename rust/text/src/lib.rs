@@ -19,6 +19,7 @@ mod lines;
 mod markup;
 mod measure;
 mod metrics;
+mod models;
 mod mojibake;
 mod normalise;
 mod phrases;

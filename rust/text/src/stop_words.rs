@@ -6,7 +6,7 @@ use crate::vocabulary::key;
 
 /// Gopher's eight English words (Rae et al. 2021, table A1), and for other languages words of the
 /// same kind: articles, "and", "of", "that", "in", "is", "with". At most eight bytes each.
-const LISTS: &[(&str, &str)] = &[
+pub const LISTS: &[(&str, &str)] = &[
     ("en", "the be to of and that have with"),
     ("zh", "的 了 是 在 不 我 有 和 就 人 之 也 而 以 其 这 這 为 為"),
     ("ja", "の に は を た が で て と し"),
