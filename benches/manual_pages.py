@@ -7,13 +7,13 @@ import io
 import random
 import re
 import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benches.corpus import ARCHIVES, SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 __all__ = ["labelled"]
 

@@ -133,6 +133,13 @@ def detect_languages(
 ]:
     """Code, score, script (of Chinese) and its share by row; row, code, share of each language."""
 
+# --- web ----------------------------------------------------------------------------------------
+
+def decode_bytes(
+    data: bytes, http_charset: str | None = None, html: bool = True
+) -> tuple[str, str, int, str]:
+    """Text, encoding, how many U+FFFD stand for bad bytes, and what settled the encoding."""
+
 def decode_brotli(data: bytes, limit: int) -> bytes | None: ...
 def normalise_url(url: str) -> str | None: ...
 def normalise_urls(urls: _ArrowStrings) -> ArrowColumn:

@@ -132,7 +132,7 @@ mod tests {
             "РџСЂРёРІРµС‚",
             "caf├⌐ ol├⌐",
             "caf√© ol√©",
-            "ä¸­æ–‡",
+            "ä¸\u{ad}æ–‡",
             "a \u{93}quoted\u{94} word",
         ] {
             assert!(suspects_mojibake(text), "{text}");
