@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 from internlm_core._files import FolderBusyError, folder_lock
 from internlm_core.cli import main
@@ -242,3 +243,51 @@ def test_paths_in_the_file_are_relative_to_it(tmp_path, monkeypatch):
     assert Pipeline.from_toml(config).run(tmp_path / "out", quiet=True).kept > 0
     with pytest.raises(DataError, match=r"in\.jsonl"):
         Pipeline(Pipeline.from_toml(config).config).run(tmp_path / "out2", quiet=True)
+
+
+def test_one_file_with_every_kind_of_bad_line(tmp_path, command):
+    """A line of 100 MB among them: it is passed over, never held."""
+    with (tmp_path / "in.jsonl").open("wb") as file:
+        file.write(json.dumps(good_rows(1)[0]).encode() + b"\n")
+        file.write(b'{"text": "a\xff"}\n[1]\nnul\n{"text": 1}\n\n{"text": "')
+        for _ in range(100):
+            file.write(b"x" * 1_000_000)
+        file.write(b'"}\n')
+        file.write(json.dumps({"text": PROSE + "Another."}).encode() + b"\n")
+        file.write(json.dumps({"text": PROSE + "And the last."}).encode())
+    code, _ = command("in.jsonl", "--set", "dedup.enabled=false", "--set", "filter.enabled=false")
+    assert code == 0
+    run = json.loads((tmp_path / "out" / "run.json").read_bytes())
+    assert run["totals"]["kept"]["documents"] == 3
+    assert run["rejected_records"] == 5
+    entries = b"".join(path.read_bytes() for path in (tmp_path / "out" / "rejected").iterdir())
+    found = [json.loads(line) for line in entries.splitlines()]
+    assert [entry["reason"] for entry in found] == [
+        "invalid_utf8",
+        "not_an_object",
+        "broken_json",
+        "text_not_a_string",
+        "too_large",
+    ]
+    assert [entry["line"] for entry in found] == [2, 3, 4, 5, 7]
+    assert len(entries) < 1_000_000
+
+
+SCRIPTS = [
+    "مرحبا بالعالم، هذا نص من اليمين إلى اليسار \u202bمع علامات\u202c.",
+    "\u05e9\u05dc\u05d5\u05dd \u200f(RTL) \u200e abc",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f\u200d\U0001f308 \U0001f44d\U0001f3fd",
+    "\U0001f1eb\U0001f1ee 1\ufe0f\u20e3",
+    "नमस्ते दुनिया क्ष त्र",
+]
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_scripts_and_sequences_come_through_as_they_are(tmp_path, command, text):
+    write_lines(tmp_path / "in.jsonl", {"text": text})
+    (tmp_path / "in.txt").write_text(text, "utf-8")
+    off = [f"{stage}.enabled=false" for stage in ("dedup", "filter", "normalise")]
+    settings = [part for setting in off for part in ("--set", setting)]
+    assert command("in.jsonl", "in.txt", *settings)[0] == 0
+    kept = pl.read_parquet(tmp_path / "out" / "kept" / "*.parquet")
+    assert kept["text"].to_list() == [text, text]
