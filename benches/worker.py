@@ -6,11 +6,15 @@ The parent sends a word ("prepare", "run", …) and waits, so only one tool work
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +75,26 @@ class Worker:
         factory: Function of a module that the process can import; returns a `Job`. It imports the
             tool, so that no other process does.
         arguments: Its arguments.
+        python: Interpreter of another environment, for a tool that can't be installed in this one;
+            there the factory's module may import nothing but the standard library at its top.
 
     Raises:
-        MissingError: A module that the factory imports is not installed.
+        MissingError: A module that the factory imports, or the environment, is not installed.
         WorkerError: The factory failed.
     """
 
-    def __init__(self, factory: Callable[..., Job], arguments: tuple[Any, ...] = ()) -> None:
+    _child: subprocess.Popen[bytes] | None = None
+
+    def __init__(
+        self,
+        factory: Callable[..., Job],
+        arguments: tuple[Any, ...] = (),
+        python: Path | None = None,
+    ) -> None:
+        if python is not None:
+            self._start_elsewhere(python, factory, arguments)
+            self._receive()
+            return
         # Not fork: a forked child would share what its parent has loaded, thread pools included.
         context = multiprocessing.get_context("spawn")
         self._end, other = context.Pipe()
@@ -87,6 +104,24 @@ class Worker:
         self._process.start()
         other.close()
         self._receive()
+
+    def _start_elsewhere(
+        self, python: Path, factory: Callable[..., Job], arguments: tuple[Any, ...]
+    ) -> None:
+        if not python.is_file():
+            raise MissingError(f"the environment {python.parent.parent}")
+        # Not multiprocessing's own start: it gives the child this environment's search path.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Listener(str(Path(folder) / "socket"), "AF_UNIX") as listener,
+        ):
+            code = (
+                "import sys; sys.path.insert(0, sys.argv[1]); import benches.worker as w; "
+                "w.serve_elsewhere(sys.argv[2])"
+            )
+            self._child = subprocess.Popen([python, "-c", code, str(ROOT), str(listener.address)])
+            self._end = listener.accept()
+        self._end.send((factory.__module__, factory.__qualname__, arguments))
 
     def round(self) -> Round:
         """Prepare, then run once."""
@@ -101,6 +136,13 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._end.close()
+        if self._child is not None:
+            try:
+                self._child.wait(10)
+            except subprocess.TimeoutExpired:
+                self._child.kill()
+                self._child.wait()
+            return
         self._process.join(10)
         if self._process.is_alive():
             self._process.kill()
@@ -110,13 +152,24 @@ class Worker:
         try:
             kind, value = self._end.recv()
         except EOFError:
-            self._process.join()
-            raise WorkerError(f"the process ended with code {self._process.exitcode}") from None
+            if self._child is not None:
+                code: int | None = self._child.wait()
+            else:
+                self._process.join()
+                code = self._process.exitcode
+            raise WorkerError(f"the process ended with code {code}") from None
         if kind == "missing":
             raise MissingError(value)
         if kind == "failed":
             raise WorkerError(value)
         return value
+
+
+def serve_elsewhere(address: str) -> None:
+    """What the process in another environment runs."""
+    with Client(address, "AF_UNIX") as end:
+        module, name, arguments = end.recv()
+        _serve(end, getattr(importlib.import_module(module), name), arguments)
 
 
 def _serve(end: Connection, factory: Callable[..., Job], arguments: tuple[Any, ...]) -> None:

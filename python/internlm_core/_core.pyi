@@ -62,7 +62,11 @@ def record_ids(
     """Identity of each record: xxh3-128 of source, url and text as 32 hex digits."""
 
 def text_metrics(
-    texts: _ArrowStrings, langs: _ArrowStrings, compat: str | None = None, threads: int = 0
+    texts: _ArrowStrings,
+    langs: _ArrowStrings,
+    compat: str | None = None,
+    compression: bool = False,
+    threads: int = 0,
 ) -> dict[str, npt.NDArray[Any]]: ...
 def c4_filter(
     texts: _ArrowStrings,

@@ -109,7 +109,7 @@ def test_every_value_is_finite(text: str) -> None:
 
 
 def test_table_and_columns_agree() -> None:
-    frame = metrics(pl.Series(["a", None, ""]))
+    frame = metrics(pl.Series(["a", None, ""]), compression=True)
     assert frame.columns == list(METRICS)
     assert frame.height == 3
     assert metrics(pl.Series([], dtype=pl.String)).height == 0
@@ -159,6 +159,29 @@ def test_each_rule_at_its_bounds(preset: str) -> None:
                         assert row["reason"] == rule.reason
                         assert row["value"] == value
                         assert row["threshold"] == pytest.approx(value + offset)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_rule_has_its_origin_and_chinese_its_own(preset: str) -> None:
+    from importlib import resources
+
+    text = (resources.files("internlm_core.data") / "presets" / f"{preset}.toml").read_text()
+    rules = [line for line in text.splitlines() if "reason =" in line]
+    loaded = load_rules(preset)
+    assert len(rules) == sum(map(len, loaded.profiles()))
+    for line in rules:
+        assert len(line.partition("},")[2].strip(" #")) > 5, line
+    by_words = {rule.metric: (rule.min, rule.max) for rule in loaded.words}
+    by_characters = {rule.metric: (rule.min, rule.max) for rule in loaded.characters}
+    assert by_characters != by_words
+    # Characters are no words: what is about a word's length or its stop words has no place there.
+    assert not {"mean_word_length", "stop_words", "stop_word_share"} & by_characters.keys()
+
+
+def test_the_guide_lists_every_statistic(root: Path) -> None:
+    guide = (root / "docs" / "filters.md").read_text()
+    for name, meaning in METRICS.items():
+        assert f"| `{name}` | {meaning} |" in guide, name
 
 
 def test_word_count_on_both_sides() -> None:

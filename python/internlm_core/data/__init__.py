@@ -60,7 +60,7 @@ __getattr__, __dir__ = attach(
         "extract_pages": "extraction",
         "filter": "rules",
         "load_rules": "rules",
-        "metrics": "statistics",
+        "metrics": "expressions",
         "normalise_texts": "normalise",
         "normalise_url": "urls",
         "readers": None,

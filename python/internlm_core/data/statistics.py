@@ -12,10 +12,13 @@ from internlm_core.data.compat import words_of
 if TYPE_CHECKING:
     from internlm_core.data.compat import Compat
 
-__all__ = ["METRICS", "metrics"]
+__all__ = ["COUNTS", "METRICS", "metrics"]
 
 METRICS: dict[str, str] = {name: meaning for name, _, meaning in _core.metric_table()}
 """Name → meaning of every statistic, in the order of the columns."""
+
+COUNTS = frozenset(name for name, is_count, _ in _core.metric_table() if is_count)
+"""Those that are whole numbers (uint32; the others are float64)."""
 
 
 def metrics(
@@ -23,6 +26,7 @@ def metrics(
     lang: pl.Series | str | None = None,
     *,
     compat: Compat = False,
+    compression: bool = False,
     threads: int = 0,
 ) -> pl.DataFrame:
     """All statistics of each text; `METRICS` says what they mean.
@@ -36,13 +40,15 @@ def metrics(
             words are not counted.
         compat: Count as datatrove 0.10 does, over spaCy's English words (True) or those between blanks
             (`blanks`); docs/filters.md says where that differs; `lang` is then taken as English.
+        compression: Measure `compression_ratio` too, which about doubles the time.
         threads: 0 means all cores; the result does not depend on it.
 
     Returns:
-        One row a text, one column a statistic: uint32 for counts, float64 for ratios.
+        One row a text, one column a statistic (`compression_ratio` last, where asked for): uint32
+        for counts, float64 for ratios.
     """
     langs = lang if isinstance(lang, pl.Series) else constant(lang, len(texts))
-    return pl.DataFrame(_core.text_metrics(texts, langs, words_of(compat), threads))
+    return pl.DataFrame(_core.text_metrics(texts, langs, words_of(compat), compression, threads))
 
 
 def constant(value: str | None, length: int) -> pl.Series:

@@ -49,9 +49,16 @@ fn same_length(names: [&str; 3], lengths: [usize; 3]) -> PyResult<()> {
     Err(DataError::new_err(format!("columns differ in length: {}", parts.join(", "))))
 }
 
-fn columns<'py>(py: Python<'py>, metrics: &[Metrics]) -> PyResult<Bound<'py, PyDict>> {
+fn columns<'py>(
+    py: Python<'py>,
+    metrics: &[Metrics],
+    compression: bool,
+) -> PyResult<Bound<'py, PyDict>> {
     let columns = PyDict::new(py);
     for &metric in Metric::ALL {
+        if metric == Metric::CompressionRatio && !compression {
+            continue;
+        }
         let values = metrics.iter().map(|text| text.get(metric));
         if metric.is_count() {
             let counts: Vec<u32> = values.map(|value| value as u32).collect();
@@ -88,12 +95,13 @@ fn measure(
 }
 
 #[pyfunction]
-#[pyo3(signature = (texts, langs, compat=None, threads=0))]
+#[pyo3(signature = (texts, langs, compat=None, compression=false, threads=0))]
 fn text_metrics<'py>(
     py: Python<'py>,
     texts: StrColumn,
     langs: StrColumn,
     compat: Option<&str>,
+    compression: bool,
     threads: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let compat = compat_words(compat)?;
@@ -104,9 +112,9 @@ fn text_metrics<'py>(
     };
     let metrics: Vec<Metrics> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(Measurer::default, measure).collect()
+        rows.map_init(|| Measurer::with_compression(compression), measure).collect()
     })?;
-    columns(py, &metrics)
+    columns(py, &metrics, compression)
 }
 
 /// reason (-1: kept, else the rule's number), profile (0 words, 1 characters, 2 code), value and
@@ -134,6 +142,7 @@ fn text_rules<'py>(
     let rules = RuleSet::from_json(rules).map_err(|e| ConfigError::new_err(e.to_string()))?;
     let (texts, langs, sources) = (texts.rows(), langs.rows(), sources.rows());
     same_length(["texts", "langs", "sources"], [texts.len(), langs.len(), sources.len()])?;
+    let compression = rules.asks(Metric::CompressionRatio);
     let judge = |measurer: &mut Measurer, row: usize| {
         let metrics = measure(measurer, texts[row].unwrap_or(""), langs[row], compat);
         // The references know one profile.
@@ -145,7 +154,7 @@ fn text_rules<'py>(
     };
     let judged: Vec<_> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(Measurer::default, judge).collect()
+        rows.map_init(|| Measurer::with_compression(compression), judge).collect()
     })?;
     let reason = |failure: Option<internlm_text::Failure>| failure.map_or(-1, |f| f.rule as i32);
     let reasons: Vec<i32> = judged.iter().map(|row| reason(row.0)).collect();
@@ -159,7 +168,7 @@ fn text_rules<'py>(
         profiles.into_pyarray(py),
         values.into_pyarray(py),
         thresholds.into_pyarray(py),
-        columns(py, &metrics)?,
+        columns(py, &metrics, compression)?,
     ))
 }
 

@@ -175,7 +175,7 @@ pub fn table() -> &'static [u16] {
 
 fn build() -> Box<[u16]> {
     let mut table = vec![0u16; 0x11_0000].into_boxed_slice();
-    for (code, flags) in table.iter_mut().enumerate() {
+    for (code, flags) in table.iter_mut().enumerate().filter(|&(code, _)| may_be_assigned(code)) {
         let Some(character) = u32::try_from(code).ok().and_then(char::from_u32) else {
             continue;
         };
@@ -211,6 +211,11 @@ fn build() -> Box<[u16]> {
     CLAUSES.chars().for_each(|c| table[c as usize] |= CLAUSE);
     CLOSERS.chars().for_each(|c| table[c as usize] |= CLOSER);
     table
+}
+
+/// Whether the code point lies in a plane in use: the others, three quarters of all, need no look.
+fn may_be_assigned(code: usize) -> bool {
+    code < 0x4_0000 || (0xE_0000..0xE_1000).contains(&code)
 }
 
 fn basic_flags(character: char) -> u16 {
@@ -253,6 +258,13 @@ mod tests {
         assert_eq!(flags('。') & (TERMINAL | CLAUSE | UNIT), TERMINAL | CLAUSE);
         assert_eq!(flags('é') & (ALPHA | LOWER | UNIT), ALPHA | LOWER);
         assert_eq!(flags('Ⅷ') & (ALPHA | DIGIT), DIGIT);
+    }
+
+    #[test]
+    fn planes_passed_over_hold_nothing() {
+        for character in ('\0'..=char::MAX).filter(|&c| !may_be_assigned(c as usize)) {
+            assert_eq!(basic_flags(character), 0, "{character:?}");
+        }
     }
 
     #[test]

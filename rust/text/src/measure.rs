@@ -11,7 +11,7 @@ use crate::compat;
 use crate::grams;
 use crate::index::Index;
 use crate::lines::{self, Repeats};
-use crate::metrics::Metrics;
+use crate::metrics::{Metric, Metrics};
 use crate::phrases::{self, Phrase};
 use crate::sentences::{self, line_ends_sentence};
 use crate::spacy;
@@ -19,11 +19,16 @@ use crate::stop_words;
 use crate::vocabulary::{CLAUSE_SHIFT, IN_PHRASE, IS_WORD, Judge, Vocabulary};
 
 mod figures;
+#[cfg(test)]
+mod tests;
 
 /// Lines of at most this many characters are short (FineWeb, Penedo et al. 2024, §3.6).
 pub const SHORT_LINE: usize = 30;
 /// A longer word takes its line out of C4's count.
 const LONGEST_WORD: u32 = 1000;
+
+/// So many tokens before a token is counted, its place in the table begins to be loaded.
+const AHEAD: usize = 16;
 
 /// Measures texts one after the other, reusing its buffers.
 #[derive(Default)]
@@ -33,6 +38,7 @@ pub struct Measurer {
     /// First byte of each token, and the byte after its last.
     starts: Vec<u32>,
     ends: Vec<u32>,
+    keys: Vec<u64>,
     /// Number of each token, and the characters of all tokens up to it.
     tokens: Vec<u32>,
     reach: Vec<u32>,
@@ -43,6 +49,8 @@ pub struct Measurer {
     c4: c4::Filter,
     /// Whether the words of the text under way are spaCy's.
     cut_by_spacy: bool,
+    compression: bool,
+    compressed: Vec<u8>,
 }
 
 /// What the walk over lines adds up.
@@ -87,6 +95,12 @@ struct LineWords {
 }
 
 impl Measurer {
+    /// One that measures `compression_ratio` too, which takes about as long as all else.
+    #[must_use]
+    pub fn with_compression(compression: bool) -> Self {
+        Self { compression, ..Self::default() }
+    }
+
     /// Statistics of `text`, a record in `language` (ISO 639-1) if that is known. Of a text above
     /// 4 GiB, the first 4 GiB are measured.
     pub fn measure(&mut self, text: &str, language: Option<&str>) -> Metrics {
@@ -111,7 +125,17 @@ impl Measurer {
         let text = within_limit(text);
         let mut metrics = self.dispatch(text, judge);
         metrics.has_stop_words = list.is_some();
+        if self.compression {
+            let bytes = self.compressed_bytes(text) as f64;
+            metrics.ratio(Metric::CompressionRatio, bytes, text.len() as f64);
+        }
         metrics
+    }
+
+    fn compressed_bytes(&mut self, text: &str) -> usize {
+        self.compressed.resize(lz4_flex::block::get_maximum_output_size(text.len()), 0);
+        // The room is what the library asks for.
+        lz4_flex::block::compress_into(text.as_bytes(), &mut self.compressed).unwrap_or(0)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -153,6 +177,14 @@ impl Measurer {
         spread(self.index.blocks.iter().map(|b| b.start), tokens, &mut self.starts);
         spread(self.index.blocks.iter().map(|b| b.end), tokens, &mut self.ends);
         self.vocabulary.reset(tokens);
+        self.keys.clear();
+        let bounds = self.starts[..tokens].iter().zip(&self.ends);
+        self.keys.extend(
+            bounds.map(|(&from, &to)| Vocabulary::key(text, from as usize, to as usize, judge)),
+        );
+        // Keys past the end are only looked ahead to.
+        self.keys.resize(tokens + AHEAD, 0);
+        self.keys[..AHEAD].iter().for_each(|&key| self.vocabulary.expect(key));
         // Written token by token: what was there before does not matter.
         self.tokens.resize(tokens, 0);
         self.reach.resize(tokens + 1, 0);
@@ -289,11 +321,17 @@ impl Measurer {
         let mut line = LineWords::default();
         let (starts, ends) = (&self.starts[tokens.clone()], &self.ends[tokens.clone()]);
         let reach = &mut self.reach[tokens.start + 1..=tokens.end];
+        let keys = &self.keys[tokens.start..tokens.end + AHEAD];
         let numbers = &mut self.tokens[tokens];
         let (mut clause, mut longest_clause) = (paragraph.clause, totals.longest_clause);
-        for (((&start, &end), number), reach) in starts.iter().zip(ends).zip(numbers).zip(reach) {
+        let keys = keys.iter().zip(&keys[AHEAD..]);
+        let places = starts.iter().zip(ends).zip(keys);
+        for (((&start, &end), (&key, &later)), (number, reach)) in
+            places.zip(numbers.iter_mut().zip(reach))
+        {
             let (start, end) = (start as usize, end as usize);
-            let (name, chars, flags) = self.vocabulary.number(text, start, end, judge);
+            self.vocabulary.expect(later);
+            let (name, chars, flags) = self.vocabulary.number(key, text, start, end, judge);
             *number = name;
             totals.token_chars += chars;
             *reach = totals.token_chars;
@@ -361,66 +399,5 @@ fn spread(bitmaps: impl Iterator<Item = u64>, total: usize, out: &mut Vec<u32>) 
             }
         }
         at += count;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::Metric;
-
-    fn value(text: &str, metric: Metric) -> f64 {
-        Measurer::default().measure(text, Some("en")).get(metric)
-    }
-
-    #[test]
-    fn empty_and_symbol_texts_are_finite() {
-        for text in ["", "\n\n", "!!! ???", "\u{200b}", "\0", " "] {
-            let metrics = Measurer::default().measure(text, Some("en"));
-            assert!(metrics.values().iter().all(|value| value.is_finite()), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn sentences_in_any_script() {
-        let zh = "今天下雨。我们在家。你呢？好的！他来了。我们走。";
-        assert_eq!(value(zh, Metric::Sentences), 6.0);
-        assert_eq!(value("Pi is 3.14 in v1.2. Yes!\nNo \"really?\"", Metric::Sentences), 3.0);
-        assert_eq!(value("no end\n\nno end either", Metric::Sentences), 2.0);
-        assert_eq!(value("Wait... What?!", Metric::Sentences), 2.0);
-    }
-
-    #[test]
-    fn blank_lines_are_no_duplicates() {
-        let text: String = (0..10).map(|i| format!("Sentence number {i}.\n\n\n\n")).collect();
-        assert_eq!(value(&text, Metric::DuplicateLineShare), 0.0);
-        assert_eq!(value(&text, Metric::DuplicateParagraphShare), 0.0);
-        assert_eq!(value("a\na\nb\na\n", Metric::DuplicateLineShare), 0.5);
-    }
-
-    #[test]
-    fn bullets() {
-        for mark in ["- ", "* ", "• ", "‣ ", "  - "] {
-            let text = format!("{mark}item\n").repeat(20);
-            assert_eq!(value(&text, Metric::BulletLineShare), 1.0, "{mark}");
-        }
-        assert_eq!(value("-5 degrees at night", Metric::BulletLineShare), 0.0);
-    }
-
-    #[test]
-    fn words_and_stop_words() {
-        let text = "The cat and the dog, 2 of them -- sleep";
-        assert_eq!(value(text, Metric::Words), 9.0);
-        assert_eq!(value(text, Metric::SymbolWords), 1.0);
-        assert_eq!(value(text, Metric::StopWords), 3.0);
-        assert_eq!(value("中文文本", Metric::Words), 4.0);
-        assert!(!Measurer::default().measure(text, None).has_stop_words);
-    }
-
-    #[test]
-    fn markup_and_newlines() {
-        assert_eq!(value("a <b>x</b> &amp; 1 < 2", Metric::MarkupShare), 12.0 / 22.0);
-        assert_eq!(value("a\n\n\n\nb\n", Metric::LongestNewlineRun), 4.0);
-        assert_eq!(value("x:", Metric::EndsWithColon), 1.0);
     }
 }

@@ -131,6 +131,13 @@ impl RuleSet {
         }
     }
 
+    /// Whether a rule looks at this statistic.
+    #[must_use]
+    pub fn asks(&self, metric: Metric) -> bool {
+        let all = [&self.words, &self.characters, &self.code];
+        all.into_iter().flatten().any(|rule| rule.metric == metric)
+    }
+
     /// The first rule that the statistics fail, if any.
     ///
     /// A rule about stop words is passed over where the language has no list of them.

@@ -230,7 +230,9 @@ impl Tokenizer {
         }
         let ends = blocks().flat_map(|(at, block)| ones(at, block.end));
         for (chunk, to) in self.chunks.iter_mut().zip(ends) {
-            let name = self.vocabulary.number(text, chunk.0 as usize, to as usize, judge).0;
+            let (from, end) = (chunk.0 as usize, to as usize);
+            let key = Vocabulary::key(text, from, end, judge);
+            let name = self.vocabulary.number(key, text, from, end, judge).0;
             (chunk.1, chunk.2) = (to, name);
         }
         self.words.read(text, self.chunks.iter().copied(), judge);
