@@ -18,9 +18,11 @@ __all__ = [
     "__version__",
     # text
     "LineRules",
+    "c4_filter",
     "detect_languages",
     "metric_table",
     "normalise_texts",
+    "spacy_words",
     "suspects_mojibake",
     "record_ids",
     "text_metrics",
