@@ -73,13 +73,13 @@ class Keep:
             return text
         text = self._break.sub(self._broken, text)
         text = self._heading.sub(lambda match: "\n" + "#" * int(match[1]) + " ", text)
-        # A word that lost its place at a line's start is no heading any more.
-        text = re.sub(rf"{self._salt}h[1-6]z ?", "", text)
         # What was put away may hold what was put away before it, never after.
         for _ in range(8):
             text, count = self._word.subn(self._back, text)
             if not count:
                 break
+        # A word that lost its place at a line's start is no heading any more.
+        text = re.sub(rf"{self._salt}h[1-6]z ?", "", text)
         return re.sub(rf"[ \t]*{self.line_break}[ \t]*", "\n", text)
 
     def expand(self, text: str) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["put_away_lists"]
 
 _NESTED = frozenset(("ul", "ol"))
-_LAYOUT = "article, section, h1, h2, h3, h4, table, form, nav, figure, input"
+_LAYOUT = "article, section, h1, h2, h3, h4, h5, h6, table, form, nav, figure, input"
 
 
 def put_away_lists(tree: Any, nodes: list[Any], keep: Keep) -> None:

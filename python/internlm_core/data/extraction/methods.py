@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from internlm_core._optional import require
+from internlm_core.data.extraction.prune import find_densest, prune
 
 if TYPE_CHECKING:
     from internlm_core.data.extraction.prepare import Prepared
 
 __all__ = ["Picked", "by_hybrid", "by_resiliparse", "by_trafilatura"]
+
+
+_SURE = 0.9
+"""Agreement from which the fast pick is taken: below it lies about one page in eight, whose F1 is
+0.8; above it, 0.97 (on the half of the gold pages that it was chosen on, and on the other)."""
 
 
 class Picked(NamedTuple):
@@ -22,9 +28,59 @@ class Picked(NamedTuple):
 
 def by_trafilatura(page: Prepared) -> Picked:
     """The careful one."""
-    trafilatura = require("trafilatura", extra="data")
-    text = trafilatura.extract(page.html, include_comments=False)
-    return Picked("\n\n".join(map(_without_cells, (text or "").split("\n"))), "trafilatura")
+    return Picked(_trafilatura(page.html), "trafilatura")
+
+
+def by_resiliparse(page: Prepared) -> Picked:
+    """The fast one."""
+    return Picked(_resiliparse(page.html), "resiliparse")
+
+
+def by_hybrid(page: Prepared) -> Picked:
+    """Fast first; the careful one where confidence is low.
+
+    The fast one picks twice, from the pruned page and from its densest part. Two ways to the same
+    text are seldom both wrong: confidence is how far the two agree.
+    """
+    body = page.tree.body
+    prune(body)
+    html = page.html
+    densest = find_densest(body).node
+    if densest is not None:
+        from_page = _resiliparse(html)
+        from_part = _resiliparse(str(densest.html or ""))
+        confidence = _agreement(from_page, from_part)
+        if confidence >= _SURE:
+            return Picked(from_part, "resiliparse", confidence)
+    else:
+        from_page, confidence = "", 0.0
+    text = _trafilatura(html)
+    if text:
+        return Picked(text, "trafilatura", confidence)
+    return Picked(from_page or _resiliparse(html), "resiliparse", confidence)
+
+
+def _agreement(one: str, other: str) -> float:
+    """Sorensen and Dice's coefficient of two sets of lines, each line as heavy as it is long."""
+    ours, theirs = ({line.strip() for line in text.split("\n")} for text in (one, other))
+    total = sum(map(len, ours)) + sum(map(len, theirs))
+    return 2 * sum(map(len, ours & theirs)) / total if total else 0.0
+
+
+def _resiliparse(html: str) -> str:
+    library = require("resiliparse.extract.html2text", extra="data")
+    # Comments, captions of pictures and "posted by" lines are no main text.
+    return str(
+        library.extract_plain_text(
+            html, main_content=True, comments=False, alt_texts=False, post_meta=False
+        )
+    )
+
+
+def _trafilatura(html: str) -> str:
+    library = require("trafilatura", extra="data")
+    text = library.extract(html, fast=True, include_comments=False) or ""
+    return "\n\n".join(map(_without_cells, text.split("\n")))
 
 
 def _without_cells(line: str) -> str:
@@ -33,17 +89,3 @@ def _without_cells(line: str) -> str:
         return line
     cells = (cell.strip() for cell in line.strip("| ").split(" | "))
     return "\n\n".join(cell for cell in cells if cell)
-
-
-def by_resiliparse(page: Prepared) -> Picked:
-    """The fast one."""
-    library = require("resiliparse.extract.html2text", extra="data")
-    text = library.extract_plain_text(
-        page.html, main_content=True, comments=False, alt_texts=False, post_meta=False
-    )
-    return Picked(text, "resiliparse")
-
-
-def by_hybrid(page: Prepared) -> Picked:
-    """Fast first; the careful one where confidence is low."""
-    return by_resiliparse(page)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BLOCKS", "flat_text", "outermost", "remove_all", "replace_with_block"]
+__all__ = ["BLOCKS", "INLINE", "flat_text", "outermost", "remove_all", "replace_with_block"]
 
 BLOCKS = frozenset(
     [
@@ -51,6 +51,10 @@ BLOCKS = frozenset(
         "tr",
         "ul",
     ]
+)
+
+INLINE = frozenset(
+    ["a", "abbr", "b", "bdi", "cite", "code", "em", "font", "i", "ins", "mark", "nobr", "q", "s", "small", "span", "strong", "sub", "sup", "u", "var", "wbr"]
 )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from internlm_core.data.extraction.tree import INLINE
+
 if TYPE_CHECKING:
     from internlm_core.data.extraction.keep import Keep
 
@@ -18,31 +20,6 @@ _ENDS_OPEN = re.compile(rf"(?<=[{_WIDE}])[ \t\r]*\n[ \t\r\n]*$")
 _STARTS_OPEN = re.compile(rf"^[ \t\r]*\n[ \t\r\n]*(?=[{_WIDE}])")
 _ENDS = re.compile(rf"[{_WIDE}]$")
 _STARTS = re.compile(rf"^\s*[{_WIDE}]")
-_INLINE = frozenset(
-    [
-        "a",
-        "abbr",
-        "b",
-        "bdi",
-        "cite",
-        "em",
-        "font",
-        "i",
-        "ins",
-        "mark",
-        "nobr",
-        "q",
-        "s",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "sup",
-        "u",
-        "var",
-        "wbr",
-    ]
-)
 _TEX = re.compile(
     r"\\\((?P<inline>.{1,2000}?)\\\)"
     r"|\\\[(?P<display>.{1,4000}?)\\\]"
@@ -99,7 +76,7 @@ def _with_siblings(node: Any, text: str, done: set[int]) -> str:
     pieces, siblings = [text], []
     sibling = node.next
     for _ in range(_MAX_SIBLINGS):
-        if sibling is None or not (sibling.tag == "-text" or sibling.tag in _INLINE):
+        if sibling is None or not (sibling.tag == "-text" or sibling.tag in INLINE):
             return text
         piece = sibling.text(deep=True) if sibling.tag != "-text" else sibling.text_content or ""
         pieces.append(f"_{piece}_" if sibling.tag in ("em", "i") else piece)
@@ -160,6 +137,6 @@ def join_chinese_lines(texts: list[Any]) -> bool:
 
 def _container(node: Any) -> int | None:
     parent = node.parent
-    while parent is not None and parent.tag in _INLINE:
+    while parent is not None and parent.tag in INLINE:
         parent = parent.parent
     return None if parent is None else parent.mem_id
