@@ -14,7 +14,7 @@ from benches import machine
 from benches.harness import measure, write_rows
 from benches.show import rich_table
 
-ROOMS = ("filter", "language", "dedup", "tokenizer", "train")
+ROOMS = ("extraction", "filter", "language", "dedup", "tokenizer", "train")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -10,12 +10,28 @@ if TYPE_CHECKING:
 
 __all__ = ["finish"]
 
-_TRAILING = re.compile(r"[ \t\u00a0]+$", re.MULTILINE)
-_BLANK_LINES = re.compile(r"\n{3,}")
+_FENCE = re.compile("`{3,}")
 
 
 def finish(text: str, page: Prepared) -> str:
     """The text as it is handed out."""
     # A soft hyphen tells a browser where it may break a word.
     text = page.keep.restore(text).replace("\u00ad", "")
-    return _BLANK_LINES.sub("\n\n", text).strip("\n")
+    return _one_blank_line(text).strip("\n") if text.strip() else ""
+
+
+def _one_blank_line(text: str) -> str:
+    """One blank line between parts, and no blanks around a line; code stays as it is."""
+    lines: list[str] = []
+    fence = ""
+    for line in text.split("\n"):
+        if fence:
+            lines.append(line)
+            fence = "" if line == fence else fence
+            continue
+        trimmed = line.rstrip()
+        if opening := _FENCE.match(line):
+            fence = opening[0]
+        if trimmed or (lines and lines[-1]):
+            lines.append(trimmed)
+    return "\n".join(lines)

@@ -27,7 +27,7 @@ class Keep:
     """
 
     def __init__(self, html: str) -> None:
-        salt = "xq"
+        salt = "qxzk"
         while salt in html:
             # Depends on the page alone, so that the same page always gives the same text.
             salt += "q"

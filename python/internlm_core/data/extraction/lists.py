@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["put_away_lists"]
 
 _NESTED = frozenset(("ul", "ol"))
-_LAYOUT = "article, section, h1, h2, h3, h4, h5, h6, table, form, nav, figure, input"
+_LAYOUT = frozenset(
+    ["article", "section", "h1", "h2", "h3", "h4", "h5", "h6", "table", "form", "nav", "figure"]
+)
 
 
 def put_away_lists(tree: Any, nodes: list[Any], keep: Keep) -> None:
@@ -24,15 +26,23 @@ def put_away_lists(tree: Any, nodes: list[Any], keep: Keep) -> None:
         keep: Where they go.
     """
     for node in nodes:
-        text = node.text(deep=True)
-        if not text.strip():
-            continue
-        linked = sum(len(link.text(deep=True)) for link in node.css("a"))
-        if 2 * linked > len(text.strip()) or node.css_first(_LAYOUT) is not None:
+        if not _is_text(node):
             continue
         markdown = "\n".join(_lines(node, 0))
         if markdown:
             replace_with_block(tree, node, keep.block(markdown), "div")
+
+
+def _is_text(node: Any) -> bool:
+    linked = 0
+    for inner in node.traverse(include_text=False):
+        tag = inner.tag
+        if tag == "a":
+            linked += len(inner.text(deep=True))
+        elif tag in _LAYOUT:
+            return False
+    size = len(node.text(deep=True).strip())
+    return size > 0 and 2 * linked <= size
 
 
 def _lines(node: Any, depth: int) -> list[str]:

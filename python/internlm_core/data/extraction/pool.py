@@ -175,7 +175,7 @@ class _Worker:
         # Not fork: the parent has threads.
         context = multiprocessing.get_context("spawn")
         self._end, other = context.Pipe()
-        self._process = context.Process(target=_run, args=(other, method), daemon=True)
+        self._process = context.Process(target=_RUN, args=(other, method), daemon=True)
         self._process.start()
         other.close()
         self._ready = False
@@ -231,3 +231,7 @@ def _run(end: Connection, method: str) -> None:
             return
         for task in tasks:
             end.send(_extract_one(task, method))
+
+
+# A name of its own, so that a test can put a faulty process in its place.
+_RUN = _run

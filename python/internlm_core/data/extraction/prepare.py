@@ -13,7 +13,7 @@ from internlm_core.data.extraction.lists import put_away_lists
 from internlm_core.data.extraction.mathml import formula_source
 from internlm_core.data.extraction.source import limit_depth
 from internlm_core.data.extraction.tables import put_away_tables
-from internlm_core.data.extraction.tree import outermost, remove_all
+from internlm_core.data.extraction.tree import EMPHASIS, outermost, remove_all
 from internlm_core.data.extraction.words import HAS_WIDE, join_chinese_lines, put_away_tex, tex
 
 __all__ = ["Prepared", "prepare"]
@@ -22,14 +22,13 @@ _NO_TEXT = [
     "style", "noscript", "template", "svg", "iframe", "object", "embed", "applet", "canvas",
     "audio", "video", "select", "datalist", "textarea", "input",
 ]  # fmt: skip
-_TRANSPARENT = ["b", "strong", "em", "i", "u", "font", "nobr", "small", "mark", "big", "wbr"]
 _MAYBE_HIDDEN = '[hidden], [aria-hidden="true" i], [style*="none" i], [style*="hidden" i]'
 _HIDING_STYLE = re.compile(
     r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse))\b", re.IGNORECASE
 )
 _RENDERED_MATH = ".MathJax, .MathJax_Preview, .MathJax_Display, .MathJax_SVG, .MathJax_CHTML"
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-_MATH_IMAGE = re.compile(r'class="[^"]{0,60}(?:tex|math)')
+_MATH_IMAGES = ("math-fallback", 'class="tex"', 'class="latex"', 'class="math"')
 _TEX_IMAGES = "img.tex, img.latex, img.math, img[class*='math-fallback']"
 
 
@@ -84,9 +83,13 @@ def prepare(html: str) -> Prepared | None:
         put_away_code(tree, body, keep)
     if "\\(" in text or "\\[" in text or "$" in text:
         put_away_tex(_texts(body), keep)
-    tree.unwrap_tags(_TRANSPARENT)
-    body.merge_text_nodes()
     if HAS_WIDE.search(text):
+        # Resiliparse drops an inline element that holds one such character, as if it were an icon.
+        tree.unwrap_tags([*EMPHASIS, "span"])
+        for link in body.css("a"):
+            if len(link.text(deep=True).strip()) == 1:
+                link.unwrap()
+        body.merge_text_nodes()
         join_chinese_lines(_texts(body))
     _mark(body, keep)
     put_away_tables(tree, body.css("table"), keep)
@@ -161,7 +164,7 @@ def _put_away_formulas(body: Any, html: str, keep: Keep) -> None:
             whole, display = _formula_element(node)
             if formula:
                 whole.replace_with(tex(formula, keep, display=display))
-    for node in body.css(_TEX_IMAGES) if _MATH_IMAGE.search(html) else ():
+    for node in body.css(_TEX_IMAGES) if any(sign in html for sign in _MATH_IMAGES) else ():
         formula = (node.attributes.get("alt") or "").strip()
         if formula and "math-fallback" not in (node.attributes.get("class") or ""):
             node.replace_with(tex(formula.strip("$"), keep, display=False))
@@ -180,7 +183,8 @@ def _formula_element(node: Any) -> tuple[Any, bool]:
         ):
             break
         name = parent.attributes.get("class") or ""
-        if not (parent.tag.startswith("mjx") or re.search(r"katex|mwe-math|MathJax|mjx", name)):
+        known = parent.tag.startswith("mjx") or re.search(r"katex|mwe-math|MathJax|mjx", name)
+        if not known and not _hides(parent.attributes):
             break
         display = display or "display" in name or (parent.attributes.get("display") or "") == "true"
         whole, parent = parent, parent.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any, NamedTuple
 
@@ -9,20 +10,113 @@ from internlm_core.data.extraction.tree import INLINE, outermost
 
 __all__ = ["Densest", "find_densest", "prune"]
 
-# Words in class and id by which pages name what stands around an article.
-_AROUND = re.compile(
-    r"(?:^|[\s_-])(?:ads?|advert\w*|sponsor\w*|promo\w*|related\w*|recommend\w*|outbrain|taboola"
-    r"|newsletter\w*|subscri\w*|sign-?up|cookie\w*|consent|gdpr|share|sharing|social\w*|comments?"
-    r"|disqus|side-?bar|breadcrumbs?|menu|nav|navbar|navigation|footer|copyright|byline"
-    r"|author-?(?:bio|info|box)|caption\w*|credits?|most-?(?:read|popular|viewed)|trending|popular"
-    r"|more-?(?:stories|news|from|on)|read-?(?:more|next)|tags?|tag-?list|toolbar|widgets?|modal"
-    r"|popup|overlay|pagination|pager|signin|login|donat\w*|teaser\w*|print-only|paywall"
-    r"|(?:jump|skip)-?link|(?:mw-)?editsection)(?:$|[\s_-])",
-    re.IGNORECASE,
+# Words, and words that follow each other, by which pages name what stands around an article.
+_AROUND = frozenset(
+    [
+        "ad",
+        "ads",
+        "advert",
+        "adverts",
+        "advertisement",
+        "advertisements",
+        "advertising",
+        "breadcrumb",
+        "breadcrumbs",
+        "byline",
+        "caption",
+        "captions",
+        "comment",
+        "comments",
+        "consent",
+        "cookie",
+        "cookies",
+        "copyright",
+        "credit",
+        "credits",
+        "disqus",
+        "donate",
+        "donation",
+        "editsection",
+        "footer",
+        "gdpr",
+        "login",
+        "menu",
+        "menus",
+        "modal",
+        "nav",
+        "navbar",
+        "navigation",
+        "newsletter",
+        "newsletters",
+        "outbrain",
+        "overlay",
+        "pager",
+        "pagination",
+        "paywall",
+        "popular",
+        "popup",
+        "promo",
+        "promos",
+        "promoted",
+        "promotion",
+        "readmore",
+        "recommend",
+        "recommendation",
+        "recommendations",
+        "recommended",
+        "related",
+        "share",
+        "shares",
+        "sharing",
+        "sidebar",
+        "signin",
+        "signup",
+        "skiplink",
+        "social",
+        "sponsor",
+        "sponsored",
+        "sponsors",
+        "subscribe",
+        "subscriber",
+        "subscription",
+        "taboola",
+        "tag",
+        "taglist",
+        "tags",
+        "teaser",
+        "teasers",
+        "toolbar",
+        "trending",
+        "widget",
+        "widgets",
+    ]
 )
-_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_AROUND_PAIRS = frozenset(
+    [
+        "authorbio",
+        "authorbox",
+        "authorinfo",
+        "jumplink",
+        "morefrom",
+        "morenews",
+        "moreon",
+        "morestories",
+        "mostpopular",
+        "mostread",
+        "mostviewed",
+        "printonly",
+        "readmore",
+        "readnext",
+        "sidebar",
+        "signup",
+        "skiplink",
+    ]
+)
+_WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 _TAGS_AROUND = frozenset(("nav", "aside", "footer", "figure", "figcaption", "button", "label"))
-_NEVER = frozenset(["a", "article", "body", "h1", "html", "main", "p", "span", "table", "tbody", "td", "tr"])
+_NEVER = frozenset(
+    ["a", "article", "body", "h1", "html", "main", "p", "span", "table", "tbody", "td", "tr"]
+)
 _LONE_LINKS = "p > a, div > a, h2 > a, h3 > a, h4 > a, h5 > a, span > a"
 _BLOCK_OF_TEXT = frozenset(["blockquote", "dd", "h2", "h3", "li", "p", "pre", "td"])
 _LONG_TEXT = 25
@@ -89,42 +183,50 @@ def find_densest(body: Any) -> Densest:
     return Densest(nodes[max(scores, key=scores.__getitem__)], total)
 
 
-def prune(body: Any) -> None:
+def prune(body: Any) -> Any:
     """Take out parts whose tag, class or id say that they stand around the text, and lone links.
 
     A name can lie: what holds the densest part, or a third of the page's running text, stays.
 
     Args:
         body: The tree's body; changed.
+
+    Returns:
+        The densest part, as `find_densest` names it; None where there is none.
     """
     densest, total = find_densest(body)
     whole = total or len(body.text(deep=True))
     keep: set[int] = set()
-    while densest is not None:
-        keep.add(densest.mem_id)
-        densest = densest.parent
-    named = [node for node in body.traverse(include_text=False) if _is_around(node)]
-    _remove(named, keep, whole / 3)
+    parent = densest
+    while parent is not None:
+        keep.add(parent.mem_id)
+        parent = parent.parent
+    verdicts: dict[str, bool] = {" ": False}
+    _remove([n for n in body.traverse() if _is_around(n, verdicts)], keep, whole / 3)
     links = []
     for link in body.css(_LONE_LINKS):
         parent = link.parent
         if len(parent.text(deep=True).strip()) <= len(link.text(deep=True).strip()) + 12:
             links.append(parent)
     _remove(links, keep, whole / 5)
+    return densest
 
 
-def _is_around(node: Any) -> bool:
+def _is_around(node: Any, verdicts: dict[str, bool]) -> bool:
     tag = node.tag
     if tag in _TAGS_AROUND:
-        # A figure may hold code or a table, which are words of their own by now.
         return True
     if tag in _NEVER:
         return False
     attributes = node.attributes
-    if "class" not in attributes and "id" not in attributes:
-        return False
     names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
-    return _AROUND.search(_HUMP.sub("-", names)) is not None
+    verdict = verdicts.get(names)
+    if verdict is None:
+        words = [word.lower() for word in _WORD.findall(names)]
+        verdict = verdicts[names] = not _AROUND.isdisjoint(words) or any(
+            one + other in _AROUND_PAIRS for one, other in itertools.pairwise(words)
+        )
+    return verdict
 
 
 def _remove(nodes: list[Any], keep: set[int], most: float) -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BLOCKS", "INLINE", "flat_text", "outermost", "remove_all", "replace_with_block"]
+__all__ = [
+    "BLOCKS",
+    "EMPHASIS",
+    "INLINE",
+    "flat_text",
+    "outermost",
+    "remove_all",
+    "replace_with_block",
+]
 
 BLOCKS = frozenset(
     [
@@ -53,8 +61,32 @@ BLOCKS = frozenset(
     ]
 )
 
+EMPHASIS = ["b", "strong", "em", "i", "u", "font", "nobr", "small", "mark", "big", "wbr"]
 INLINE = frozenset(
-    ["a", "abbr", "b", "bdi", "cite", "code", "em", "font", "i", "ins", "mark", "nobr", "q", "s", "small", "span", "strong", "sub", "sup", "u", "var", "wbr"]
+    [
+        "a",
+        "abbr",
+        "b",
+        "bdi",
+        "cite",
+        "code",
+        "em",
+        "font",
+        "i",
+        "ins",
+        "mark",
+        "nobr",
+        "q",
+        "s",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "u",
+        "var",
+        "wbr",
+    ]
 )
 
 
