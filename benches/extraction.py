@@ -131,7 +131,12 @@ def _ours(pages: list[bytes], method: str) -> Job:
 
 
 def _ours_parallel(pages: list[bytes], workers: int) -> Job:
+    import multiprocessing
+
     from internlm_core.data.extraction import extract_pages
+
+    # The harness's processes are daemons, which may have no children unless told so.
+    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # noqa: SLF001
 
     def run(_: None) -> list[str]:
         found = extract_pages(pages, workers=workers)

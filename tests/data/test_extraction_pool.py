@@ -26,7 +26,8 @@ def test_results_come_in_the_order_of_the_pages() -> None:
 def test_pages_with_their_charset() -> None:
     page = ("<p>déjà vu</p>".encode("cp1252"), "http://a.example/", "windows-1252")
     (result,) = ic.data.extract_pages([page], workers=1)
-    assert result.extracted is not None and result.extracted.text == "déjà vu"
+    assert result.extracted is not None
+    assert result.extracted.text == "déjà vu"
 
 
 def _faulty(task: tuple[str, None, None], method: str) -> pool.PageResult:

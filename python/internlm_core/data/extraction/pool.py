@@ -72,6 +72,8 @@ def extract_pages(
     count = len(os.sched_getaffinity(0)) if workers is None else workers
     if count < 0:
         raise DataError(f"workers = {workers}: expected 0 or more")
+    if count and multiprocessing.current_process().daemon:
+        raise DataError("a daemonic process can't start others; give workers=0")
     tasks = ((page if isinstance(page, tuple) else (page, None, None)) for page in pages)
     if count == 0:
         return (_extract_one(task, method) for task in tasks)

@@ -64,9 +64,8 @@ def prepare(html: str) -> Prepared | None:
     """
     parser = require("selectolax.lexbor", extra="data").LexborHTMLParser
     html = html.replace("\0", "")
-    html = limit_depth(html)
     keep = Keep(html)
-    tree = parser(html)
+    tree = parser(limit_depth(html.encode("utf-8", "replace")))
     body = tree.body
     if body is None:
         return None

@@ -11,115 +11,34 @@ from internlm_core.data.extraction.tree import INLINE, outermost
 __all__ = ["Densest", "find_densest", "prune"]
 
 # Words, and words that follow each other, by which pages name what stands around an article.
-_AROUND = frozenset(
-    [
-        "ad",
-        "ads",
-        "advert",
-        "adverts",
-        "advertisement",
-        "advertisements",
-        "advertising",
-        "breadcrumb",
-        "breadcrumbs",
-        "byline",
-        "caption",
-        "captions",
-        "comment",
-        "comments",
-        "consent",
-        "cookie",
-        "cookies",
-        "copyright",
-        "credit",
-        "credits",
-        "disqus",
-        "donate",
-        "donation",
-        "editsection",
-        "footer",
-        "gdpr",
-        "login",
-        "menu",
-        "menus",
-        "modal",
-        "nav",
-        "navbar",
-        "navigation",
-        "newsletter",
-        "newsletters",
-        "outbrain",
-        "overlay",
-        "pager",
-        "pagination",
-        "paywall",
-        "popular",
-        "popup",
-        "promo",
-        "promos",
-        "promoted",
-        "promotion",
-        "readmore",
-        "recommend",
-        "recommendation",
-        "recommendations",
-        "recommended",
-        "related",
-        "share",
-        "shares",
-        "sharing",
-        "sidebar",
-        "signin",
-        "signup",
-        "skiplink",
-        "social",
-        "sponsor",
-        "sponsored",
-        "sponsors",
-        "subscribe",
-        "subscriber",
-        "subscription",
-        "taboola",
-        "tag",
-        "taglist",
-        "tags",
-        "teaser",
-        "teasers",
-        "toolbar",
-        "trending",
-        "widget",
-        "widgets",
-    ]
-)
-_AROUND_PAIRS = frozenset(
-    [
-        "authorbio",
-        "authorbox",
-        "authorinfo",
-        "jumplink",
-        "morefrom",
-        "morenews",
-        "moreon",
-        "morestories",
-        "mostpopular",
-        "mostread",
-        "mostviewed",
-        "printonly",
-        "readmore",
-        "readnext",
-        "sidebar",
-        "signup",
-        "skiplink",
-    ]
-)
+_AROUND = frozenset((
+    "ad", "ads", "advert", "adverts", "advertisement", "advertisements", "advertising",
+    "breadcrumb", "breadcrumbs", "byline", "caption", "captions", "comment", "comments",
+    "consent", "cookie", "cookies", "copyright", "credit", "credits", "disqus", "donate",
+    "donation", "editsection", "footer", "gdpr", "login", "menu", "menus", "modal", "nav",
+    "navbar", "navigation", "newsletter", "newsletters", "outbrain", "overlay", "pager",
+    "pagination", "paywall", "popular", "popup", "promo", "promos", "promoted", "promotion",
+    "readmore", "recommend", "recommendation", "recommendations", "recommended", "related",
+    "share", "shares", "sharing", "sidebar", "signin", "signup", "skiplink", "social", "sponsor",
+    "sponsored", "sponsors", "subscribe", "subscriber", "subscription", "taboola", "tag",
+    "taglist", "tags", "teaser", "teasers", "toolbar", "trending", "widget", "widgets",
+))  # fmt: skip
+_AROUND_PAIRS = frozenset((
+    "authorbio", "authorbox", "authorinfo", "jumplink", "morefrom", "morenews", "moreon",
+    "morestories", "mostpopular", "mostread", "mostviewed", "printonly", "readmore", "readnext",
+    "sidebar", "signup", "skiplink",
+))  # fmt: skip
 _WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
-_TAGS_AROUND = frozenset(("nav", "aside", "footer", "figure", "figcaption", "button", "label"))
-_NEVER = frozenset(
-    ["a", "article", "body", "h1", "html", "main", "p", "span", "table", "tbody", "td", "tr"]
+_TAGS_AROUND = frozenset((
+    "nav", "aside", "footer", "figure", "figcaption", "button", "label",
+))  # fmt: skip
+_NAMED = frozenset(
+    ("dl", "div", "form", "h2", "h3", "h4", "h5", "h6", "header", "li", "ol", "section", "ul")
 )
 _LONE_LINKS = "p > a, div > a, h2 > a, h3 > a, h4 > a, h5 > a, span > a"
 _BLOCK_OF_TEXT = frozenset(["blockquote", "dd", "h2", "h3", "li", "p", "pre", "td"])
 _LONG_TEXT = 25
+_SHORTEST = 13
 _WIDE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _WIDE_WEIGHT = 2
 _LEVELS = 3
@@ -153,8 +72,11 @@ def find_densest(body: Any) -> Densest:
     for text in body.traverse(include_text=True):
         if text.tag != "-text":
             continue
-        content = (text.text_content or "").strip()
+        content = text.text_content or ""
         size = len(content)
+        # Most text nodes are a few blanks.
+        if size < _SHORTEST or (size := len(content.strip())) < _SHORTEST:
+            continue
         if not content.isascii() and size < 1000:
             size += (_WIDE_WEIGHT - 1) * len(_WIDE.findall(content))
         if size < _LONG_TEXT:
@@ -202,7 +124,12 @@ def prune(body: Any) -> Any:
         keep.add(parent.mem_id)
         parent = parent.parent
     verdicts: dict[str, bool] = {" ": False}
-    _remove([n for n in body.traverse() if _is_around(n, verdicts)], keep, whole / 3)
+    around = [
+        node
+        for node in body.traverse(include_text=False)
+        if (tag := node.tag) in _TAGS_AROUND or (tag in _NAMED and _is_around(node, verdicts))
+    ]
+    _remove(around, keep, whole / 3)
     links = []
     for link in body.css(_LONE_LINKS):
         parent = link.parent
@@ -213,11 +140,6 @@ def prune(body: Any) -> Any:
 
 
 def _is_around(node: Any, verdicts: dict[str, bool]) -> bool:
-    tag = node.tag
-    if tag in _TAGS_AROUND:
-        return True
-    if tag in _NEVER:
-        return False
     attributes = node.attributes
     names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
     verdict = verdicts.get(names)

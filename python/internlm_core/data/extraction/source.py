@@ -9,59 +9,34 @@ import numpy as np
 __all__ = ["limit_depth"]
 
 _ANY_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)(?:\"[^\"]*\"|'[^']*'|[^'\"<>])*>")
-_GENERIC = frozenset(
-    [
-        "article",
-        "aside",
-        "b",
-        "big",
-        "blockquote",
-        "center",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "fieldset",
-        "font",
-        "form",
-        "i",
-        "li",
-        "main",
-        "nobr",
-        "ol",
-        "section",
-        "small",
-        "span",
-        "strong",
-        "table",
-        "tbody",
-        "td",
-        "tr",
-        "u",
-        "ul",
-    ]
-)
+_GENERIC = frozenset((
+    "article", "aside", "b", "big", "blockquote", "center", "dd", "div", "dl", "dt", "em",
+    "fieldset", "font", "form", "i", "li", "main", "nobr", "ol", "section", "small", "span",
+    "strong", "table", "tbody", "td", "tr", "u", "ul",
+))  # fmt: skip
 _MAX_DEPTH = 150
 _SUSPECT = 400
 
 
-def limit_depth(html: str) -> str:
+def limit_depth(page: bytes) -> bytes:
     """Drop elements nested more than 150 deep, keeping what they hold; linear time.
 
     Parsers build such a tree without trouble, what walks it afterwards may not.
+
+    Args:
+        page: HTML in UTF-8.
     """
-    if html.count("<") < _SUSPECT:
-        return html
-    data = np.frombuffer(html.encode("utf-8", "replace"), np.uint8)
-    after = data[np.flatnonzero(data[:-1] == ord("<")) + 1]
-    letters = ((after | 0x20) >= ord("a")) & ((after | 0x20) <= ord("z"))
-    steps = letters.astype(np.int32) - (after == ord("/"))
+    data = np.frombuffer(page, np.uint8)
+    signs = np.flatnonzero(data[:-1] == ord("<"))
+    if len(signs) < _SUSPECT:
+        return page
+    after = data[signs + 1] | 0x20
+    opened = (after >= ord("a")) & (after <= ord("z"))
     # A bound from above: elements that have no end tag are counted as open.
-    depth = np.cumsum(steps)
-    if not depth.size or int((depth - np.minimum.accumulate(depth)).max()) < _SUSPECT:
-        return html
-    return _thin(html)
+    depth = np.cumsum(opened.astype(np.int32) - (after == ord("/")))
+    if int((depth - np.minimum.accumulate(depth)).max()) < _SUSPECT:
+        return page
+    return _thin(page.decode()).encode()
 
 
 def _thin(html: str) -> str:
