@@ -14,7 +14,13 @@ from internlm_core.data.extraction.mathml import formula_source
 from internlm_core.data.extraction.source import limit_depth
 from internlm_core.data.extraction.tables import put_away_tables
 from internlm_core.data.extraction.tree import EMPHASIS, outermost, remove_all
-from internlm_core.data.extraction.words import HAS_WIDE, join_chinese_lines, put_away_tex, tex
+from internlm_core.data.extraction.words import (
+    HAS_WIDE,
+    holds_tex,
+    join_chinese_lines,
+    put_away_tex,
+    tex,
+)
 
 __all__ = ["Prepared", "prepare"]
 
@@ -28,8 +34,7 @@ _HIDING_STYLE = re.compile(
 )
 _RENDERED_MATH = ".MathJax, .MathJax_Preview, .MathJax_Display, .MathJax_SVG, .MathJax_CHTML"
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-_MATH_IMAGES = ("math-fallback", 'class="tex"', 'class="latex"', 'class="math"')
-_TEX_IMAGES = "img.tex, img.latex, img.math, img[class*='math-fallback']"
+_TEX_IMAGES = "img.tex, img.latex, img[class*='math-fallback']"
 
 
 @dataclass
@@ -63,7 +68,8 @@ def prepare(html: str) -> Prepared | None:
         None where it has no visible text.
     """
     parser = require("selectolax.lexbor", extra="data").LexborHTMLParser
-    html = html.replace("\0", "")
+    if "\0" in html:
+        html = html.replace("\0", "")
     keep = Keep(html)
     tree = parser(limit_depth(html.encode("utf-8", "replace")))
     body = tree.body
@@ -80,7 +86,7 @@ def prepare(html: str) -> Prepared | None:
         return None
     if "<pre" in html or "<PRE" in html:
         put_away_code(tree, body, keep)
-    if "\\(" in text or "\\[" in text or "$" in text:
+    if holds_tex(text):
         put_away_tex(_texts(body), keep)
     if HAS_WIDE.search(text):
         # Resiliparse drops an inline element that holds one such character, as if it were an icon.
@@ -152,6 +158,10 @@ def _hides(attributes: dict[str, str | None]) -> bool:
 
 
 def _put_away_formulas(body: Any, html: str, keep: Keep) -> None:
+    # Few searches: they are a good part of a page's time.
+    math, images = "math" in html, 'tex"' in html
+    if not math and not images:
+        return
     if "math/tex" in html:
         remove_all(body.css(_RENDERED_MATH))
         for node in body.css('script[type^="math/tex"]'):
@@ -163,7 +173,7 @@ def _put_away_formulas(body: Any, html: str, keep: Keep) -> None:
             whole, display = _formula_element(node)
             if formula:
                 whole.replace_with(tex(formula, keep, display=display))
-    for node in body.css(_TEX_IMAGES) if any(sign in html for sign in _MATH_IMAGES) else ():
+    for node in body.css(_TEX_IMAGES) if images or "math-fallback" in html else ():
         formula = (node.attributes.get("alt") or "").strip()
         if formula and "math-fallback" not in (node.attributes.get("class") or ""):
             node.replace_with(tex(formula.strip("$"), keep, display=False))

@@ -10,12 +10,13 @@ from internlm_core.data.extraction.tree import INLINE
 if TYPE_CHECKING:
     from internlm_core.data.extraction.keep import Keep
 
-__all__ = ["HAS_WIDE", "join_chinese_lines", "put_away_tex", "tex"]
+__all__ = ["HAS_WIDE", "holds_tex", "join_chinese_lines", "put_away_tex", "tex"]
 
 _WIDE = r"\u2e80-\u303f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef"
 HAS_WIDE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 """Finds Chinese or Japanese."""
 _INNER = re.compile(rf"(?<=[{_WIDE}])[ \t\r]*\n[ \t\r\n]*(?=[{_WIDE}])")
+_DOLLARS = re.compile(r"\$[^$\n]*[\\^_{][^$\n]*\$")
 _ENDS_OPEN = re.compile(rf"(?<=[{_WIDE}])[ \t\r]*\n[ \t\r\n]*$")
 _STARTS_OPEN = re.compile(rf"^[ \t\r]*\n[ \t\r\n]*(?=[{_WIDE}])")
 _ENDS = re.compile(rf"[{_WIDE}]$")
@@ -30,6 +31,13 @@ _TEX = re.compile(
 )
 _OPEN = re.compile(r"\\([(\[])(?:(?!\\[)\]]).)*$", re.DOTALL)
 _MAX_SIBLINGS = 64
+
+
+def holds_tex(text: str) -> bool:
+    """Whether a page's text has anything that may be a formula between delimiters."""
+    if "\\" in text and ("\\(" in text or "\\[" in text):
+        return True
+    return "$" in text and ("$$" in text or _DOLLARS.search(text) is not None)
 
 
 def put_away_tex(texts: list[Any], keep: Keep) -> bool:
