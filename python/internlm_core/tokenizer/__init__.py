@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING
 from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
+    from internlm_core.tokenizer.hugging_face import as_transformers
     from internlm_core.tokenizer.packing import pack
     from internlm_core.tokenizer.shards import Shard, ShardWriter
     from internlm_core.tokenizer.streaming import DecodeStream
     from internlm_core.tokenizer.tokenize import Tokenizer
     from internlm_core.tokenizer.training import train
 
-__all__ = ["DecodeStream", "Shard", "ShardWriter", "Tokenizer", "pack", "train"]
+__all__ = [
+    "DecodeStream",
+    "Shard",
+    "ShardWriter",
+    "Tokenizer",
+    "as_transformers",
+    "pack",
+    "train",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -22,6 +31,7 @@ __getattr__, __dir__ = attach(
         "Shard": "shards",
         "ShardWriter": "shards",
         "Tokenizer": "tokenize",
+        "as_transformers": "hugging_face",
         "pack": "packing",
         "train": "training",
     },

@@ -12,6 +12,7 @@ import polars as pl
 from internlm_core._core import BpeTokenizer
 from internlm_core._files import atomic_path
 from internlm_core.errors import TokenizerError
+from internlm_core.tokenizer._published import TIKTOKEN_SPECIALS
 from internlm_core.tokenizer.streaming import DecodeStream
 
 if TYPE_CHECKING:
@@ -20,21 +21,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from typing_extensions import Self
 
+    from internlm_core._core import ArrowColumn
+
     Ids = npt.NDArray[np.uint32]
+    Special = Literal["all"] | Collection[str]
 
 __all__ = ["Tokenizer"]
-
-# Special tokens of OpenAI's published encodings (tiktoken, tiktoken_ext/openai_public.py).
-_TIKTOKEN_SPECIALS = {
-    "cl100k": {
-        "<|endoftext|>": 100257,
-        "<|fim_prefix|>": 100258,
-        "<|fim_middle|>": 100259,
-        "<|fim_suffix|>": 100260,
-        "<|endofprompt|>": 100276,
-    },
-    "o200k": {"<|endoftext|>": 199999, "<|endofprompt|>": 200018},
-}
 
 
 class Tokenizer:
@@ -60,8 +52,9 @@ class Tokenizer:
         """Load a tokenizer.
 
         Args:
-            path: A Hugging Face `tokenizer.json` or a folder with one (names of special tokens are
-                then read from `tokenizer_config.json` too), or a `.tiktoken` rank file.
+            path: A Hugging Face `tokenizer.json`, a SentencePiece `.model` (names of special tokens
+                are then read from a `tokenizer_config.json` beside it too), a `.tiktoken` rank file,
+                or a folder with one of the first two.
             pattern: For rank files, how text is cut; guessed from the name where it can be.
             parity: Let text merge into control tokens as the reference library does (InternLM2's
                 text "<s>" becomes id 1). Off, such text stays text.
@@ -71,11 +64,18 @@ class Tokenizer:
         """
         path = Path(path)
         if path.is_dir():
-            path = path / "tokenizer.json"
+            names = ("tokenizer.json", "tokenizer.model")
+            present = (path / name for name in names if (path / name).is_file())
+            path = next(present, path / names[0])
         try:
             if path.suffix == ".tiktoken":
                 return cls._from_tiktoken(path, pattern)
             config_path = path.with_name("tokenizer_config.json")
+            if path.suffix == ".model":
+                data = path.read_bytes()
+                config = config_path.read_text("utf-8") if config_path.is_file() else None
+                core = BpeTokenizer.from_sentencepiece(data, config)
+                return cls(core, ("sentencepiece", data.decode("latin-1"), config or ""))
             text = path.read_text("utf-8")
             config = config_path.read_text("utf-8") if config_path.is_file() else None
             return cls._from_hf(text, config, parity)
@@ -94,12 +94,12 @@ class Tokenizer:
     @classmethod
     def _from_tiktoken(cls, path: Path, pattern: str | None) -> Self:
         if pattern is None:
-            pattern = next((name for name in _TIKTOKEN_SPECIALS if name in path.name), None)
+            pattern = next((name for name in TIKTOKEN_SPECIALS if name in path.name), None)
         if pattern is None:
             raise TokenizerError(
                 "a rank file does not say how text is cut; pass pattern='cl100k' or 'o200k'"
             )
-        specials = list(_TIKTOKEN_SPECIALS.get(pattern, {}).items())
+        specials = list(TIKTOKEN_SPECIALS.get(pattern, {}).items())
         ranks = path.read_bytes()
         core = BpeTokenizer.from_tiktoken(ranks, pattern, specials)
         return cls(core, ("tiktoken", ranks.decode("latin-1"), pattern))
@@ -112,57 +112,135 @@ class Tokenizer:
 
     # --- encoding ---------------------------------------------------------------------------------
 
-    def encode(self, text: str, *, allowed_special: Literal["all"] | Collection[str] = ()) -> Ids:
-        """Ids of a text, uint32 `[n]`.
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Special = (),
+        disallowed_special: Special = (),
+        add_special_tokens: bool = False,
+    ) -> Ids:
+        """Ids of a text, uint32 `[n]`. Ctrl-C ends it.
 
         Args:
             text: Any string.
             allowed_special: Names of special tokens that may be found in the text, or `"all"`; by
                 default none: the text is text, whatever it spells.
+            disallowed_special: Names that must not occur in the text unless allowed, or `"all"` as
+                is tiktoken's default; by default none.
+            add_special_tokens: Put around it what the file's template puts around a text.
 
         Raises:
-            TokenizerError: A name that is no special token of this vocabulary.
+            TokenizerError: A name that is no special token of this vocabulary, or a text that holds
+                a disallowed one.
         """
         names = self._names(allowed_special)
+        self._refuse([text], allowed_special, disallowed_special)
         try:
-            return self._core.encode(text, names)
+            ids = self._core.encode(text, names)
         except UnicodeEncodeError:
-            return self._core.encode(_clean(text), names)
+            ids = self._core.encode(_clean(text), names)
+        if not add_special_tokens:
+            return ids
+        before, after = self._core.around
+        return np.concatenate([np.array(before, np.uint32), ids, np.array(after, np.uint32)])
+
+    def encode_pair(self, first: str, second: str, *, allowed_special: Special = ()) -> Ids:
+        """Ids of two texts as the file's template joins them, uint32 `[n]`."""
+        texts = (self.encode(text, allowed_special=allowed_special) for text in (first, second))
+        return self._core.join(*texts)
 
     def encode_ordinary(self, text: str) -> Ids:
         """Ids of a text without any special token, uint32 `[n]`."""
         return self.encode(text)
 
+    def encode_with_offsets(
+        self,
+        text: str,
+        *,
+        unit: Literal["characters", "bytes"] = "characters",
+        allowed_special: Special = (),
+    ) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """Ids, and where in the text each comes from.
+
+        In bytes (of UTF-8) the spans tile the text. In characters, which index the Python string, a
+        token that is a part of a character has the whole of it. Where NFC changed a stretch, each of
+        its tokens has the whole stretch. A lone surrogate counts as the U+FFFD that replaces it.
+
+        Returns:
+            `(ids, offsets)`: uint32 `[n]`; int64 `[n, 2]`, start and end.
+
+        Raises:
+            TokenizerError: As for `encode`; or the normalizer replaces strings of several characters.
+        """
+        if unit not in ("characters", "bytes"):
+            raise TokenizerError(f"unit={unit!r}: expected 'characters' or 'bytes'")
+        names = self._names(allowed_special)
+        return self._core.encode_with_offsets(_clean(text), names, unit == "characters")
+
     def encode_batch(
         self,
         texts: pl.Series | Sequence[str],
         *,
-        allowed_special: Literal["all"] | Collection[str] = (),
+        allowed_special: Special = (),
+        disallowed_special: Special = (),
         threads: int = 0,
     ) -> tuple[Ids, npt.NDArray[np.int64]]:
-        """Ids of many texts in one array.
+        """Ids of many texts in one array. Ctrl-C ends it.
 
         Args:
             texts: Strings, or any Arrow string column; null counts as empty.
             allowed_special: As for `encode`.
+            disallowed_special: As for `encode`.
             threads: 0 means all cores; the result does not depend on it.
 
         Returns:
             `(ids, offsets)`: uint32 `[n]` and int64 `[len(texts) + 1]`; text `i` has
             `ids[offsets[i]:offsets[i + 1]]`.
         """
-        if not hasattr(texts, "__arrow_c_stream__") and not hasattr(texts, "__arrow_c_array__"):
-            texts = pl.Series([_clean(text) for text in texts], dtype=pl.String)
-        return self._core.encode_batch(texts, self._names(allowed_special), threads)
+        column = _column(texts)
+        self._refuse(column, allowed_special, disallowed_special)
+        return self._core.encode_batch(column, self._names(allowed_special), threads)
 
-    def count(self, text: str) -> int:
-        """Number of ids of a text without special tokens; no array is made."""
+    def encode_arrow(
+        self,
+        texts: pl.Series | Sequence[str],
+        *,
+        allowed_special: Special = (),
+        threads: int = 0,
+    ) -> ArrowColumn:
+        """Ids of many texts as an Arrow list array, LargeList of uint32; null stays null.
+
+        Its buffers are handed over as they are: `polars.Series(result)`, `pyarrow.array(result)`.
+        """
+        return self._core.encode_arrow(_column(texts), self._names(allowed_special), threads)
+
+    def count(self, text: str, *, allowed_special: Special = ()) -> int:
+        """Number of ids of a text; no array of them is made."""
+        names = self._names(allowed_special)
         try:
-            return self._core.count(text)
+            return self._core.count(text, names)
         except UnicodeEncodeError:
-            return self._core.count(_clean(text))
+            return self._core.count(_clean(text), names)
 
-    def _names(self, allowed: Literal["all"] | Collection[str]) -> list[str] | None:
+    def _refuse(self, texts: Iterable[str | None], allowed: Special, disallowed: Special) -> None:
+        if isinstance(disallowed, str):
+            names = set(self.special_tokens) if self._names(disallowed) is None else set()
+        else:
+            names = set(disallowed)
+        names -= set(self.special_tokens) if self._names(allowed) is None else set(allowed)
+        if not names:
+            return
+        for number, text in enumerate(texts):
+            found = self._core.find(_clean(text or ""), sorted(names))
+            if found is not None:
+                raise TokenizerError(
+                    f"text {number} holds the special token {self.id_to_token(found)!r}; name it in "
+                    "allowed_special to have its id, or leave it out of disallowed_special to have "
+                    "it read as text"
+                )
+
+    def _names(self, allowed: Special) -> list[str] | None:
         if isinstance(allowed, str):
             if allowed != "all":
                 raise TokenizerError(
@@ -221,7 +299,12 @@ class Tokenizer:
     @property
     def prefix_ids(self) -> tuple[int, ...]:
         """Ids that the file's template puts before a text (`<s>` for InternLM2)."""
-        return tuple(self._core.prefix)
+        return tuple(self._core.around[0])
+
+    @property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """Ids that the file's template puts after a text."""
+        return tuple(self._core.around[1])
 
     def id_to_bytes(self, token: int) -> bytes:
         """The bytes an id stands for; for a special token its name.
@@ -248,6 +331,14 @@ class Tokenizer:
         """SHA-256 of everything that decides ids, as hex digits; equal for equal tokenizers."""
         return self._core.fingerprint()
 
+    def to_json(self) -> str:
+        """The vocabulary as a `tokenizer.json` with all names of special tokens in place.
+
+        Raises:
+            TokenizerError: The format can't express this vocabulary.
+        """
+        return self._core.to_hf()
+
     def save(self, path: str | Path) -> None:
         """Write `tokenizer.json` (the `tokenizers` library gives the same ids) or `.tiktoken`.
 
@@ -255,16 +346,18 @@ class Tokenizer:
             TokenizerError: The format can't express this vocabulary.
         """
         path = Path(path)
-        tiktoken = path.suffix == ".tiktoken"
-        if not tiktoken and self._source[0] == "hf":
-            text = self._source[1]
-        else:
-            text = self._core.to_tiktoken() if tiktoken else self._core.to_hf()
+        if path.suffix == ".tiktoken":
+            with atomic_path(path) as partial:
+                partial.write_text(self._core.to_tiktoken(), "utf-8")
+            return
+        kind, text, *rest = self._source
+        config = rest[0] if kind != "tiktoken" else ""
+        text = text if kind == "hf" else self._core.to_hf()
         with atomic_path(path) as partial:
             partial.write_text(text, "utf-8")
-        if not tiktoken and self._source[0] == "hf" and self._source[2]:
+        if config:
             with atomic_path(path.with_name("tokenizer_config.json")) as partial:
-                partial.write_text(self._source[2], "utf-8")
+                partial.write_text(config, "utf-8")
 
 
 def _restore(source: tuple[str, ...]) -> Tokenizer:
@@ -272,10 +365,19 @@ def _restore(source: tuple[str, ...]) -> Tokenizer:
     kind, text, *rest = source
     if kind == "hf":
         core = BpeTokenizer.from_hf(text, rest[0] or None, rest[1] == "1")
+    elif kind == "sentencepiece":
+        core = BpeTokenizer.from_sentencepiece(text.encode("latin-1"), rest[0] or None)
     else:
-        specials = list(_TIKTOKEN_SPECIALS.get(rest[0], {}).items())
+        specials = list(TIKTOKEN_SPECIALS.get(rest[0], {}).items())
         core = BpeTokenizer.from_tiktoken(text.encode("latin-1"), rest[0], specials)
     return Tokenizer(core, source)
+
+
+def _column(texts: pl.Series | Sequence[str]) -> Any:
+    """An Arrow column: the one given, or one of the strings."""
+    if hasattr(texts, "__arrow_c_stream__") or hasattr(texts, "__arrow_c_array__"):
+        return texts
+    return pl.Series([_clean(text) for text in texts], dtype=pl.String)
 
 
 def _clean(text: str) -> str:

@@ -4,7 +4,7 @@
 //! u32 length and that many bytes of UTF-8 each. Prints bytes, ids, a checksum and MB/s.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for developers")]
 
-use internlm_bpe::{Allowed, Cache, HfOptions, Pattern, Tokenizer};
+use internlm_bpe::{Allowed, Cache, HfOptions, Pattern, Stop, Tokenizer};
 
 /// Processor time of this process, which others on the machine disturb less than wall time.
 fn seconds() -> f64 {
@@ -40,7 +40,7 @@ fn main() {
     let warm = args.get(2).map_or(Vec::new(), |path| texts(path));
     let rounds: usize = args.get(3).map_or(1, |text| text.parse().unwrap());
     let size: usize = texts_.iter().map(String::len).sum();
-    let allowed = Allowed::none();
+    let (allowed, stop) = (Allowed::none(), Stop::default());
     let (mut best, mut warm_best, mut ids, mut repeat_best) =
         (f64::MAX, f64::MAX, Vec::new(), f64::MAX);
     for _ in 0..rounds {
@@ -48,14 +48,14 @@ fn main() {
         ids = Vec::with_capacity(size);
         let start = seconds();
         for text in &warm {
-            tokenizer.encode_into(text, &allowed, &mut cache, &mut ids);
+            tokenizer.encode_into(text, &allowed, &mut cache, &mut ids, &stop);
         }
         warm_best = warm_best.min(seconds() - start);
         for repeat in [false, true] {
             ids.clear();
             let start = seconds();
             for text in &texts_ {
-                tokenizer.encode_into(text, &allowed, &mut cache, &mut ids);
+                tokenizer.encode_into(text, &allowed, &mut cache, &mut ids, &stop);
             }
             let took = seconds() - start;
             if repeat {

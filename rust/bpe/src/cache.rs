@@ -15,7 +15,6 @@ const SHORT: usize = 15;
 const LONG: usize = 256;
 const BUCKETS: usize = 1 << 17;
 const LONG_SLOTS: usize = 1 << 16;
-const MEETINGS: usize = 1 << 12;
 /// Ids and bytes that entries may point to before the cache starts afresh.
 const MOST_IDS: usize = 1 << 20;
 const MOST_BYTES: usize = 1 << 22;
@@ -55,8 +54,6 @@ pub struct Cache {
     long: Vec<LongSlot>,
     ids: Vec<u32>,
     bytes: Vec<u8>,
-    /// Pairs of tokens that met, and whether they are the encoding of both.
-    meetings: Vec<(u64, bool)>,
     work: Box<Work>,
 }
 
@@ -89,8 +86,6 @@ pub(crate) trait Merge {
     fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>);
     /// Calls `done` with the ids of each of `pieces`, of at most 15 bytes, in any order.
     fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32]));
-    /// Whether two tokens are the encoding of what they spell together.
-    fn is_encoding(&self, left: u32, right: u32, symbols: &mut Vec<u32>) -> bool;
 }
 
 const MASKS: [u128; SHORT + 1] = {
@@ -140,7 +135,6 @@ impl Cache {
         if self.buckets.is_empty() {
             self.buckets = Table::new(BUCKETS);
             self.long = vec![LongSlot::default(); LONG_SLOTS];
-            self.meetings = vec![(u64::MAX, false); MEETINGS];
         }
         self.make_room();
         let mut from = start;
@@ -236,10 +230,7 @@ impl Cache {
         if !self.known_long(piece, hash, out) {
             self.make_room();
             let before = out.len();
-            if !self.by_parts(piece, out, merge) {
-                out.truncate(before);
-                merge.one(piece, &mut self.work.symbols, out);
-            }
+            merge.one(piece, &mut self.work.symbols, out);
             self.enter_long(piece, hash, &out[before..]);
         }
     }
@@ -262,57 +253,6 @@ impl Cache {
         self.ids.extend_from_slice(merged);
         let (length, end) = (piece.len() as u32, self.ids.len() as u32);
         self.long[hash as usize % LONG_SLOTS] = LongSlot { hash, text, length, start, end };
-    }
-
-    /// Tries an indented word as white space and word, which are better known than the two together.
-    ///
-    /// Two encodings side by side are the encoding of both if the two tokens that meet are the
-    /// encoding of theirs (see `merges`). Returns whether that is so here.
-    fn by_parts(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) -> bool {
-        let is_word = |pair: &[u8]| pair[0] == b' ' && !pair[1].is_ascii_whitespace();
-        let Some(cut) = piece.windows(2).rposition(is_word).map(|blank| blank + 1) else {
-            return false;
-        };
-        self.part(&piece[..cut], out, merge);
-        let border = out.len();
-        self.part(&piece[cut..], out, merge);
-        let (Some(&left), Some(&right)) = (out.get(border.wrapping_sub(1)), out.get(border)) else {
-            return false;
-        };
-        let pair = u64::from(left) << 32 | u64::from(right);
-        let place = fold(pair, 0) as usize % MEETINGS;
-        if self.meetings[place].0 != pair {
-            let agree = merge.is_encoding(left, right, &mut self.work.symbols);
-            self.meetings[place] = (pair, agree);
-        }
-        self.meetings[place].1
-    }
-
-    fn part(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) {
-        if piece.len() <= SHORT {
-            let key = key(piece, 0, piece.len());
-            let place = fold(key as u64, (key >> 64) as u64) as usize % BUCKETS;
-            let bucket = &self.buckets[place];
-            if let Some(side) = bucket.keys.iter().position(|&known| known == key) {
-                let value = bucket.values[side];
-                if value[3] <= INLINE {
-                    out.extend_from_slice(&value[..value[3] as usize]);
-                } else {
-                    out.extend_from_slice(&self.ids[value[0] as usize..value[1] as usize]);
-                }
-                return;
-            }
-            let before = out.len();
-            merge.one(piece, &mut self.work.symbols, out);
-            self.enter(place, key, &out[before..]);
-            return;
-        }
-        let hash = hash_of_long(piece);
-        if !self.known_long(piece, hash, out) {
-            let before = out.len();
-            merge.one(piece, &mut self.work.symbols, out);
-            self.enter_long(piece, hash, &out[before..]);
-        }
     }
 
     /// Enters a short piece: into an empty place, else over the later of two.

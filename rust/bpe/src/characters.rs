@@ -167,6 +167,11 @@ impl Characters {
         *progress = Progress { at, class };
     }
 
+    /// The byte that an id falls back for, if it is one of those.
+    pub(crate) fn byte_of(&self, id: u32) -> Option<u8> {
+        (0..=255).find(|&byte: &u8| self.byte_ids[usize::from(byte)] == id)
+    }
+
     /// Calls `symbol` with the symbols of a piece before merging.
     #[inline(always)]
     pub(crate) fn symbols(&self, piece: &[u8], mut symbol: impl FnMut(u32)) {

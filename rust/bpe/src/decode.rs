@@ -13,6 +13,11 @@ pub struct Utf8Stream {
 impl Utf8Stream {
     /// Text that is certain after these bytes.
     pub fn push(&mut self, bytes: &[u8]) -> String {
+        if self.carry.is_empty()
+            && let Ok(whole) = std::str::from_utf8(bytes)
+        {
+            return whole.to_owned();
+        }
         self.carry.extend_from_slice(bytes);
         let mut text = String::with_capacity(self.carry.len());
         let mut rest = self.carry.as_slice();

@@ -1,6 +1,7 @@
 //! Text to ids.
 
-use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -10,11 +11,31 @@ use crate::characters::Progress;
 use crate::patterns;
 use crate::pieces::Ends;
 use crate::special::{Allowed, Part};
-use crate::tokenizer::{Alphabet, Tokenizer};
-use crate::unicode::nfc;
+use crate::tokenizer::{Alphabet, Splitter, Tokenizer};
+
+/// Lets another thread end work early.
+#[derive(Debug, Default)]
+pub struct Stop(AtomicBool);
+
+impl Stop {
+    /// From now on work ends soon.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked for.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Merge for &Tokenizer {
     fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>) {
+        if let Some(id) = self.whole(piece) {
+            ids.push(id);
+            return;
+        }
         symbols.clear();
         match &self.alphabet {
             Alphabet::Bytes(bytes) => {
@@ -23,13 +44,6 @@ impl Merge for &Tokenizer {
             Alphabet::Characters(characters) => characters.symbols(piece, |id| symbols.push(id)),
         }
         self.merges.apply(symbols, ids);
-    }
-
-    fn is_encoding(&self, left: u32, right: u32, symbols: &mut Vec<u32>) -> bool {
-        let both = [&*self.pieces[left as usize], &*self.pieces[right as usize]].concat();
-        let mut ids = Vec::new();
-        self.one(&both, symbols, &mut ids);
-        ids == [left, right]
     }
 
     fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32])) {
@@ -56,6 +70,10 @@ impl<F: FnMut(usize, &[u32])> Pieces for Short<'_, F> {
         ranks: &mut [u32; SHORT],
     ) -> usize {
         let (piece, mut count) = (self.pieces[piece], 0);
+        if let Some(id) = self.tokenizer.whole(piece) {
+            symbols[0] = id;
+            return 1;
+        }
         match &self.tokenizer.alphabet {
             Alphabet::Bytes(bytes) => {
                 for (symbol, &byte) in symbols.iter_mut().zip(piece) {
@@ -93,16 +111,25 @@ impl<F: FnMut(usize, &[u32])> Pieces for Short<'_, F> {
 
 impl Tokenizer {
     /// Appends the ids of `text` to `ids`; `allowed` tokens become their ids, all else is text.
+    ///
+    /// Once `stop` says so, it returns early, with ids of no use.
     pub fn encode_into(
         &self,
         text: &str,
         allowed: &Allowed,
         cache: &mut Cache,
         ids: &mut Vec<u32>,
+        stop: &Stop,
     ) {
-        allowed.split(text, |part| match part {
-            Part::Token(id) => ids.push(id),
-            Part::Text(text) => self.encode_text(text, cache, ids),
+        allowed.raw.split(text, |part| match part {
+            Part::Token(id, _) => ids.push(id),
+            Part::Text(range) => {
+                let normal = self.normal.apply(&text[range.clone()], range.start == 0);
+                self.parts(&normal, allowed, |part| match part {
+                    Part::Token(id, _) => ids.push(id),
+                    Part::Text(range) => self.encode_text(&normal[range], cache, ids, stop),
+                });
+            }
         });
     }
 
@@ -110,28 +137,73 @@ impl Tokenizer {
     #[must_use]
     pub fn encode(&self, text: &str, allowed: &Allowed) -> Vec<u32> {
         let mut ids = Vec::new();
-        self.encode_into(text, allowed, &mut Cache::default(), &mut ids);
+        self.encode_into(text, allowed, &mut Cache::default(), &mut ids, &Stop::default());
         ids
     }
 
-    fn encode_text(&self, text: &str, cache: &mut Cache, ids: &mut Vec<u32>) {
-        let text = if self.nfc { nfc(text) } else { Cow::Borrowed(text) };
-        let (text, mut start, mut ends) = (text.as_ref(), 0, Ends::default());
+    /// The parts of a normalised stretch; ranges are within it.
+    pub(crate) fn parts(&self, text: &str, allowed: &Allowed, mut found: impl FnMut(Part)) {
+        allowed.normalized.split(text, |part| match part {
+            Part::Text(outer) => self.always.split(&text[outer.clone()], |part| {
+                let moved = |r: Range<usize>| outer.start + r.start..outer.start + r.end;
+                found(match part {
+                    Part::Text(range) => Part::Text(moved(range)),
+                    Part::Token(id, range) => Part::Token(id, moved(range)),
+                });
+            }),
+            token => found(token),
+        });
+    }
+
+    /// Appends the ids of text that is normalised and holds no added token.
+    pub(crate) fn encode_text(
+        &self,
+        text: &str,
+        cache: &mut Cache,
+        ids: &mut Vec<u32>,
+        stop: &Stop,
+    ) {
+        self.blocks(text, stop, |text, start, ends| cache.extend(text, start, ends, ids, self));
+    }
+
+    /// Calls `block` with the text, where a few hundred pieces start, and where each of them ends.
+    #[inline(always)]
+    pub(crate) fn blocks(
+        &self,
+        text: &str,
+        stop: &Stop,
+        mut block: impl FnMut(&[u8], usize, &[usize]),
+    ) {
+        let (bytes, mut start, mut ends) = (text.as_bytes(), 0, Ends::default());
         let (mut by_pattern, mut by_character) =
             (patterns::Progress::default(), Progress::default());
-        while start < text.len() {
-            let ends = match &self.alphabet {
-                Alphabet::Bytes(bytes) => {
-                    let junctions = (!text.is_ascii()).then(|| self.junctions(bytes));
-                    bytes.pattern.split(text, &mut by_pattern, junctions, &mut ends);
-                    ends.take()
+        if let Alphabet::Bytes(alphabet) = &self.alphabet
+            && let Splitter::Regexes(regexes) = &alphabet.splitter
+        {
+            for ends in regexes.ends(text).chunks(Ends::FULL) {
+                if stop.is_set() {
+                    return;
+                }
+                block(bytes, start, ends);
+                start = ends.last().copied().unwrap_or(text.len());
+            }
+            return;
+        }
+        while start < text.len() && !stop.is_set() {
+            match &self.alphabet {
+                Alphabet::Bytes(alphabet) => {
+                    let Splitter::Known(pattern) = &alphabet.splitter else { return };
+                    // A piece that may be a token as a whole must not be cut.
+                    let cuts = !text.is_ascii() && !self.whole_first;
+                    let junctions = cuts.then(|| self.junctions(alphabet));
+                    pattern.split(text, &mut by_pattern, junctions, &mut ends);
                 }
                 Alphabet::Characters(characters) => {
                     characters.split(text, &mut by_character, &mut ends);
-                    ends.take()
                 }
-            };
-            cache.extend(text.as_bytes(), start, ends, ids, self);
+            }
+            let ends = ends.take();
+            block(bytes, start, ends);
             start = ends.last().copied().unwrap_or(text.len());
         }
     }
@@ -143,6 +215,7 @@ impl Tokenizer {
         texts: &[Option<&str>],
         allowed: &Allowed,
         caches: &Caches,
+        stop: &Stop,
     ) -> (Vec<u32>, Vec<i64>) {
         // Runs of texts of similar weight, so that a cache serves many of them.
         let total: usize = texts.iter().map(|text| text.map_or(0, str::len)).sum();
@@ -168,7 +241,7 @@ impl Tokenizer {
                 let (mut ids, mut ends) = (Vec::with_capacity(bytes / 3), vec![0]);
                 caches.lend(|cache| {
                     for text in texts {
-                        self.encode_into(text.unwrap_or(""), allowed, cache, &mut ids);
+                        self.encode_into(text.unwrap_or(""), allowed, cache, &mut ids, stop);
                         ends.push(ids.len() as i64);
                     }
                 });

@@ -1,14 +1,19 @@
 //! Hugging Face `tokenizer.json`, of the BPE kinds that are known; anything else is refused by name.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use rustc_hash::FxHashMap;
-use serde::Deserialize;
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::bytelevel::{byte_to_char, char_to_byte};
 use crate::characters::{Characters, SPACE_MARK};
+use crate::hf_parts::{decoder, normalizer, pre_tokenizer, template, unsupported};
 use crate::special::AddedToken;
 use crate::tokenizer::{Alphabet, Tokenizer};
-use crate::{BpeError, Merges, Pattern, Rule};
+use crate::{BpeError, Merges, Rule};
 
 /// How to load a file.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,8 +23,16 @@ pub struct HfOptions {
 }
 
 #[derive(Deserialize)]
-struct File {
-    model: Model,
+#[serde(deny_unknown_fields)]
+struct File<'j> {
+    #[serde(borrow)]
+    model: Model<'j>,
+    #[serde(default, rename = "version")]
+    _version: Value,
+    #[serde(default)]
+    truncation: Value,
+    #[serde(default)]
+    padding: Value,
     #[serde(default)]
     added_tokens: Vec<FileToken>,
     #[serde(default)]
@@ -33,11 +46,14 @@ struct File {
 }
 
 #[derive(Deserialize)]
-struct Model {
+#[serde(deny_unknown_fields)]
+struct Model<'j> {
     #[serde(default, rename = "type")]
     kind: Option<String>,
-    vocab: FxHashMap<String, u32>,
-    merges: Vec<Pair>,
+    #[serde(borrow)]
+    vocab: Vocab<'j>,
+    #[serde(borrow)]
+    merges: Vec<Pair<'j>>,
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
@@ -48,17 +64,87 @@ struct Model {
     continuing_subword_prefix: Option<String>,
     #[serde(default)]
     end_of_word_suffix: Option<String>,
+    #[serde(default, rename = "unk_token")]
+    _unk_token: Option<String>,
+    #[serde(default, rename = "fuse_unk")]
+    _fuse_unk: bool,
 }
+
+/// Token → id, in which a token stands once.
+struct Vocab<'j>(FxHashMap<Cow<'j, str>, u32>);
+
+impl<'de: 'j, 'j> Deserialize<'de> for Vocab<'j> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tokens;
+        impl<'de> Visitor<'de> for Tokens {
+            type Value = Vocab<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a map of token to id")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                // InternLM2 has 92,544; a table that grows moves all it has.
+                let mut tokens =
+                    FxHashMap::with_capacity_and_hasher(1 << 17, rustc_hash::FxBuildHasher);
+                while let Some((Text(token), id)) = map.next_entry::<Text<'de>, u32>()? {
+                    if tokens.contains_key(&token) {
+                        return Err(A::Error::custom(format!(
+                            "model.vocab: {token:?} is listed twice"
+                        )));
+                    }
+                    tokens.insert(token, id);
+                }
+                Ok(Vocab(tokens))
+            }
+        }
+        deserializer.deserialize_map(Tokens)
+    }
+}
+
+/// A string of the file, borrowed where it holds no escape.
+#[derive(Deserialize)]
+struct Text<'j>(#[serde(borrow)] Cow<'j, str>);
 
 /// Old files write `"a b"`, new ones `["a", "b"]`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Pair {
-    Joined(String),
-    Two(String, String),
+enum Pair<'j> {
+    Joined(Cow<'j, str>),
+    Two(Cow<'j, str>, Cow<'j, str>),
 }
 
-impl Pair {
+impl<'de: 'j, 'j> Deserialize<'de> for Pair<'j> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Parts;
+        impl<'de> Visitor<'de> for Parts {
+            type Value = Pair<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("\"left right\" or [\"left\", \"right\"]")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Pair::Joined(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Pair::Joined(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
+                let missing = |_| A::Error::invalid_length(2, &"two parts");
+                let mut part = || parts.next_element::<Text<'de>>()?.ok_or(()).map_err(missing);
+                let (left, right) = (part()?.0, part()?.0);
+                match parts.next_element::<Text<'de>>()? {
+                    None => Ok(Pair::Two(left, right)),
+                    Some(_) => Err(A::Error::invalid_length(3, &"two parts")),
+                }
+            }
+        }
+        deserializer.deserialize_any(Parts)
+    }
+}
+
+impl Pair<'_> {
     fn parts(&self) -> Option<(&str, &str)> {
         match self {
             Self::Joined(text) => text.split_once(' '),
@@ -79,30 +165,15 @@ struct FileToken {
     rstrip: bool,
     #[serde(default)]
     single_word: bool,
+    #[serde(default)]
+    normalized: bool,
 }
 
 impl From<FileToken> for AddedToken {
     fn from(token: FileToken) -> Self {
-        let FileToken { id, content, special, lstrip, rstrip, single_word } = token;
-        Self { content, id, special, lstrip, rstrip, single_word }
+        let FileToken { id, content, special, lstrip, rstrip, single_word, normalized } = token;
+        Self { content, id, special, lstrip, rstrip, single_word, normalized }
     }
-}
-
-fn kind(value: &Value) -> &str {
-    value.get("type").and_then(Value::as_str).unwrap_or("null")
-}
-
-/// The members of a `Sequence`, or the value alone; nothing for null.
-fn steps<'v>(value: &'v Value, members: &str) -> Vec<&'v Value> {
-    match kind(value) {
-        "null" => Vec::new(),
-        "Sequence" => value.get(members).and_then(Value::as_array).into_iter().flatten().collect(),
-        _ => vec![value],
-    }
-}
-
-fn unsupported(field: &str, what: impl Into<String>, supported: &'static str) -> BpeError {
-    BpeError::Unsupported { field: field.into(), what: what.into(), supported }
 }
 
 impl Tokenizer {
@@ -114,16 +185,35 @@ impl Tokenizer {
         let file: File = serde_json::from_str(json)
             .map_err(|error| BpeError::malformed("tokenizer.json", error.to_string()))?;
         check_model(&file.model)?;
-        let (nfc, marks_spaces) = normalizer(&file.normalizer)?;
-        let pattern = pre_tokenizer(&file.pre_tokenizer)?;
+        for (field, value) in [("truncation", &file.truncation), ("padding", &file.padding)] {
+            if !value.is_null() {
+                return Err(unsupported(
+                    field,
+                    value.to_string(),
+                    "null; cut or fill the ids instead",
+                ));
+            }
+        }
+        let (mut normal, marks_spaces) = normalizer(&file.normalizer)?;
+        let cut = pre_tokenizer(&file.pre_tokenizer, marks_spaces)?;
+        if cut.lead != Default::default() {
+            normal.lead = cut.lead;
+        }
         let added: Vec<AddedToken> = file.added_tokens.into_iter().map(Into::into).collect();
-        let names = strings_by_id(&file.model.vocab, &added)?;
+        let vocab = &file.model.vocab.0;
+        let names = strings_by_id(vocab, &added)?;
         let merges = merges(&file.model)?;
-        let alphabet = match pattern {
-            Some(pattern) => Alphabet::bytes(pattern, byte_level_ids(&file.model.vocab)?),
-            None if file.model.byte_fallback && marks_spaces => {
-                let vocabulary = file.model.vocab.iter().map(|(token, &id)| (token.as_str(), id));
-                let byte_ids = fallback_ids(&file.model.vocab)?;
+        let alphabet = match cut.splitter {
+            Some(splitter) => Alphabet::bytes(splitter, byte_level_ids(vocab)?),
+            None if file.model.byte_fallback && cut.marks_spaces => {
+                let vocabulary = vocab.iter().map(|(token, &id)| (token.as_ref(), id));
+                let byte_ids = fallback_ids(vocab)?;
+                if !vocab.contains_key(SPACE_MARK.encode_utf8(&mut [0; 4]) as &str) {
+                    return Err(BpeError::malformed(
+                        "model.vocab",
+                        "no token for the space mark '▁'",
+                    ));
+                }
                 Alphabet::Characters(Box::new(Characters::new(vocabulary, byte_ids)))
             }
             None => {
@@ -134,6 +224,13 @@ impl Tokenizer {
                 ));
             }
         };
+        let strips_space = decoder(&file.decoder, matches!(alphabet, Alphabet::Bytes(_)))?;
+        let marked =
+            |token: &&AddedToken| token.normalized && token.content.contains([' ', SPACE_MARK]);
+        if let (Alphabet::Characters(_), Some(token)) = (&alphabet, added.iter().find(marked)) {
+            let what = format!("{:?}, normalized and with a space,", token.content);
+            return Err(unsupported("added_tokens", what, "normalized tokens without spaces"));
+        }
         let is_added = |id: u32| added.iter().any(|token| token.id == id);
         let piece = |(id, name): (usize, &Option<&str>)| -> Result<Box<[u8]>, BpeError> {
             let Some(name) = name else { return Ok(Box::default()) };
@@ -150,11 +247,14 @@ impl Tokenizer {
             pieces,
             merges,
             alphabet,
-            nfc,
+            normal,
             added: Vec::new(),
-            prefix: prefix(&file.post_processor),
-            strips_space: steps(&file.decoder, "decoders").iter().any(|step| kind(step) == "Strip"),
+            always: Default::default(),
+            whole_first: file.model.ignore_merges,
+            template: template(&file.post_processor)?,
+            strips_space,
             ascii_ranks: Default::default(),
+            whole: Default::default(),
         };
         tokenizer.overlay(&added, options.parity)?;
         Ok(tokenizer)
@@ -184,54 +284,9 @@ impl Tokenizer {
         }
         self.overlay(&tokens, options.parity)
     }
-
-    /// Writes a `tokenizer.json` that gives the same ids in the reference library.
-    ///
-    /// # Errors
-    /// The tokenizer is over characters, which has no writer yet.
-    pub fn to_hf(&self) -> Result<String, BpeError> {
-        let Some(pattern) = self.pattern() else {
-            return Err(unsupported("save", "a vocabulary over characters", "byte-level"));
-        };
-        let is_added = |id: usize| self.added.iter().find(|token| token.id as usize == id);
-        let name = |id: usize| match is_added(id) {
-            Some(token) => token.content.clone(),
-            None => self.pieces[id].iter().map(|&byte| byte_to_char(byte)).collect::<String>(),
-        };
-        let mut vocab = serde_json::Map::new();
-        for id in 0..self.pieces.len() {
-            vocab.insert(name(id), json!(id));
-        }
-        let merges: Vec<Value> = (self.merges.sorted().into_iter())
-            .map(|rule| json!([name(rule.left as usize), name(rule.right as usize)]))
-            .collect();
-        let added: Vec<Value> = (self.added.iter())
-            .map(|t| {
-                json!({"id": t.id, "content": t.content, "single_word": t.single_word,
-                       "lstrip": t.lstrip, "rstrip": t.rstrip, "normalized": false, "special": t.special})
-            })
-            .collect();
-        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false,
-                                "trim_offsets": false, "use_regex": false});
-        let split = json!({"type": "Split", "pattern": {"Regex": pattern.regex()},
-                           "behavior": "Isolated", "invert": false});
-        let file = json!({
-            "version": "1.0", "truncation": null, "padding": null,
-            "added_tokens": added,
-            "normalizer": if self.nfc { json!({"type": "NFC"}) } else { Value::Null },
-            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-            "post_processor": null,
-            "decoder": byte_level,
-            "model": {"type": "BPE", "dropout": null, "unk_token": null,
-                      "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                      "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-                      "vocab": vocab, "merges": merges},
-        });
-        Ok(format!("{file:#}\n"))
-    }
 }
 
-fn check_model(model: &Model) -> Result<(), BpeError> {
+fn check_model(model: &Model<'_>) -> Result<(), BpeError> {
     let named = [
         ("model.continuing_subword_prefix", &model.continuing_subword_prefix),
         ("model.end_of_word_suffix", &model.end_of_word_suffix),
@@ -247,91 +302,11 @@ fn check_model(model: &Model) -> Result<(), BpeError> {
     if model.dropout.is_some_and(|dropout| dropout > 0.0) {
         return Err(unsupported("model.dropout", "a dropout", "null"));
     }
-    if model.ignore_merges {
-        return Err(unsupported("model.ignore_merges", "true", "false"));
-    }
     Ok(())
 }
 
-/// Whether to apply NFC, and whether spaces become the mark.
-fn normalizer(value: &Value) -> Result<(bool, bool), BpeError> {
-    let (mut nfc, mut marks) = (false, false);
-    for step in steps(value, "normalizers") {
-        let pattern = step.pointer("/pattern/String").and_then(Value::as_str);
-        let content = step.get("content").and_then(Value::as_str);
-        match kind(step) {
-            "NFC" => nfc = true,
-            "Replace" if pattern == Some(" ") && content == Some("\u{2581}") => marks = true,
-            other => {
-                return Err(unsupported("normalizer", other, "NFC, Replace ' ' by '▁'"));
-            }
-        }
-    }
-    Ok((nfc, marks))
-}
-
-fn pre_tokenizer(value: &Value) -> Result<Option<Pattern>, BpeError> {
-    const SUPPORTED: &str =
-        "null, ByteLevel, or Split (Isolated) by a known pattern then ByteLevel";
-    let (mut pattern, mut byte_level) = (None, false);
-    for step in steps(value, "pretokenizers") {
-        let flag = |name| step.get(name).and_then(Value::as_bool).unwrap_or(false);
-        match kind(step) {
-            "Split" if pattern.is_none() && !byte_level => {
-                let regex = step.pointer("/pattern/Regex").and_then(Value::as_str).unwrap_or("");
-                let isolated = step.get("behavior").and_then(Value::as_str) == Some("Isolated");
-                if !isolated || flag("invert") {
-                    return Err(unsupported("pre_tokenizer.behavior", "not Isolated", SUPPORTED));
-                }
-                let known = Pattern::from_regex(regex);
-                let problem = || unsupported("pre_tokenizer.pattern", regex, SUPPORTED);
-                pattern = Some(known.ok_or_else(problem)?);
-            }
-            "ByteLevel" if !byte_level => {
-                if flag("add_prefix_space") {
-                    return Err(unsupported("pre_tokenizer.add_prefix_space", "true", "false"));
-                }
-                // Absent means true in the reference library.
-                if step.get("use_regex").and_then(Value::as_bool).unwrap_or(true) {
-                    if pattern.is_some() {
-                        return Err(unsupported("pre_tokenizer", "two patterns", SUPPORTED));
-                    }
-                    pattern = Some(Pattern::Gpt2);
-                }
-                byte_level = true;
-            }
-            other => return Err(unsupported("pre_tokenizer", other, SUPPORTED)),
-        }
-    }
-    match (pattern, byte_level) {
-        (None, false) => Ok(None),
-        (Some(pattern), true) => Ok(Some(pattern)),
-        _ => Err(unsupported(
-            "pre_tokenizer",
-            "a pattern without ByteLevel, or the reverse",
-            SUPPORTED,
-        )),
-    }
-}
-
-/// Ids that the template puts before a single text.
-fn prefix(value: &Value) -> Vec<u32> {
-    let mut ids = Vec::new();
-    for step in steps(value, "processors") {
-        for item in step.get("single").and_then(Value::as_array).into_iter().flatten() {
-            let Some(name) = item.pointer("/SpecialToken/id").and_then(Value::as_str) else {
-                break;
-            };
-            let listed = step.get("special_tokens").and_then(|tokens| tokens.get(name));
-            let listed = listed.and_then(|token| token.get("ids")).and_then(Value::as_array);
-            ids.extend(listed.into_iter().flatten().filter_map(Value::as_u64).map(|id| id as u32));
-        }
-    }
-    ids
-}
-
 fn strings_by_id<'v>(
-    vocab: &'v FxHashMap<String, u32>,
+    vocab: &'v FxHashMap<Cow<'_, str>, u32>,
     added: &'v [AddedToken],
 ) -> Result<Vec<Option<&'v str>>, BpeError> {
     let ids = vocab.values().copied().chain(added.iter().map(|token| token.id));
@@ -343,22 +318,29 @@ fn strings_by_id<'v>(
             format!("ids up to {} leave holes", size - 1),
         ));
     }
-    let mut names = vec![None; size];
+    let mut names: Vec<Option<&str>> = vec![None; size];
     for (token, &id) in vocab {
-        if let Some(other) = names[id as usize].replace(token.as_str()) {
+        if let Some(other) = names[id as usize].replace(token.as_ref()) {
             let problem = format!("id {id} is given to {other:?} and {token:?}");
             return Err(BpeError::malformed("model.vocab", problem));
         }
     }
+    let mut taken = FxHashMap::default();
     for token in added {
+        if let Some(other) = taken.insert(token.id, &token.content) {
+            let problem = format!("id {} is given to {other:?} and {:?}", token.id, token.content);
+            return Err(BpeError::malformed("added_tokens", problem));
+        }
         names[token.id as usize] = Some(token.content.as_str());
     }
     Ok(names)
 }
 
-fn merges(model: &Model) -> Result<Merges, BpeError> {
-    Merges::check_sizes(model.vocab.len(), model.merges.len())?;
+fn merges(model: &Model<'_>) -> Result<Merges, BpeError> {
+    let vocab = &model.vocab.0;
+    Merges::check_sizes(vocab.len(), model.merges.len())?;
     let mut merges = Merges::with_capacity(model.merges.len());
+    let mut both = String::new();
     for (rank, pair) in model.merges.iter().enumerate() {
         let field = || format!("model.merges[{rank}]");
         let (left, right) =
@@ -366,14 +348,13 @@ fn merges(model: &Model) -> Result<Merges, BpeError> {
         let id = |token: &str| {
             let missing =
                 || BpeError::malformed(field(), format!("{token:?} is not in the vocabulary"));
-            model.vocab.get(token).copied().ok_or_else(missing)
+            vocab.get(token).copied().ok_or_else(missing)
         };
-        let rule = Rule {
-            rank: rank as u32,
-            left: id(left)?,
-            right: id(right)?,
-            result: id(&format!("{left}{right}"))?,
-        };
+        both.clear();
+        both.push_str(left);
+        both.push_str(right);
+        let rule =
+            Rule { rank: rank as u32, left: id(left)?, right: id(right)?, result: id(&both)? };
         if !merges.insert(rule) {
             return Err(BpeError::malformed(field(), "listed twice"));
         }
@@ -381,22 +362,22 @@ fn merges(model: &Model) -> Result<Merges, BpeError> {
     Ok(merges)
 }
 
-fn byte_level_ids(vocab: &FxHashMap<String, u32>) -> Result<[u32; 256], BpeError> {
+fn byte_level_ids(vocab: &FxHashMap<Cow<'_, str>, u32>) -> Result<[u32; 256], BpeError> {
     let mut ids = [0; 256];
     for byte in 0..=255u8 {
         let name = byte_to_char(byte).to_string();
-        ids[usize::from(byte)] = *vocab.get(&name).ok_or_else(|| {
+        ids[usize::from(byte)] = *vocab.get(name.as_str()).ok_or_else(|| {
             BpeError::malformed("model.vocab", format!("no token for byte 0x{byte:02X} ({name:?})"))
         })?;
     }
     Ok(ids)
 }
 
-fn fallback_ids(vocab: &FxHashMap<String, u32>) -> Result<[u32; 256], BpeError> {
+fn fallback_ids(vocab: &FxHashMap<Cow<'_, str>, u32>) -> Result<[u32; 256], BpeError> {
     let mut ids = [0; 256];
     for (byte, id) in ids.iter_mut().enumerate() {
         let name = format!("<0x{byte:02X}>");
-        *id = *vocab.get(&name).ok_or_else(|| {
+        *id = *vocab.get(name.as_str()).ok_or_else(|| {
             BpeError::malformed("model.vocab", format!("byte_fallback without token {name:?}"))
         })?;
     }

@@ -1,5 +1,7 @@
 //! Added tokens: strings that stand for one id when, and only when, the caller allows them.
 
+use std::ops::Range;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::BpeError;
@@ -19,6 +21,8 @@ pub struct AddedToken {
     pub rstrip: bool,
     /// Matches only between word boundaries.
     pub single_word: bool,
+    /// Is looked for in the normalised text, not in the text as it is.
+    pub normalized: bool,
 }
 
 impl AddedToken {
@@ -32,23 +36,33 @@ impl AddedToken {
             lstrip: false,
             rstrip: false,
             single_word: false,
+            normalized: false,
         }
     }
+}
+
+/// Strings that are looked for in a text.
+#[derive(Debug, Clone, Default)]
+pub struct Group {
+    matcher: Option<AhoCorasick>,
+    tokens: Vec<AddedToken>,
 }
 
 /// The added tokens that one call may find in its text.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed {
-    matcher: Option<AhoCorasick>,
-    tokens: Vec<AddedToken>,
+    /// Looked for in the text as it is.
+    pub(crate) raw: Group,
+    /// Looked for, after those, in the normalised text.
+    pub(crate) normalized: Group,
 }
 
 /// A stretch of text between added tokens, or one of them.
-pub enum Part<'t> {
+pub enum Part {
     /// Ordinary text.
-    Text(&'t str),
+    Text(Range<usize>),
     /// An added token's id.
-    Token(u32),
+    Token(u32, Range<usize>),
 }
 
 impl Allowed {
@@ -58,14 +72,32 @@ impl Allowed {
         Self::default()
     }
 
+    /// The first of the tokens in a text, if there is one.
+    #[must_use]
+    pub fn find(&self, text: &str) -> Option<u32> {
+        let mut first: Option<(usize, u32)> = None;
+        for group in [&self.raw, &self.normalized] {
+            group.split(text, |part| {
+                if let Part::Token(id, range) = part
+                    && first.is_none_or(|(at, _)| range.start < at)
+                {
+                    first = Some((range.start, id));
+                }
+            });
+        }
+        first.map(|(_, id)| id)
+    }
+}
+
+impl Group {
     /// These tokens may be found; where two start together the longer wins.
     ///
     /// # Errors
     /// The tokens are too large for a matcher.
-    pub fn only(tokens: impl IntoIterator<Item = AddedToken>) -> Result<Self, BpeError> {
+    pub fn new(tokens: impl IntoIterator<Item = AddedToken>) -> Result<Self, BpeError> {
         let tokens: Vec<_> = tokens.into_iter().filter(|t| !t.content.is_empty()).collect();
         if tokens.is_empty() {
-            return Ok(Self::none());
+            return Ok(Self::default());
         }
         let matcher = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -74,8 +106,12 @@ impl Allowed {
         Ok(Self { matcher: Some(matcher), tokens })
     }
 
+    pub(crate) fn tokens(&self) -> &[AddedToken] {
+        &self.tokens
+    }
+
     /// Calls `part` with the text's parts in order.
-    pub fn split<'t>(&self, text: &'t str, mut part: impl FnMut(Part<'t>)) {
+    pub fn split(&self, text: &str, mut part: impl FnMut(Part)) {
         let mut done = 0;
         if let Some(matcher) = &self.matcher {
             for found in matcher.find_iter(text) {
@@ -91,14 +127,14 @@ impl Allowed {
                     end = text.len() - text[end..].trim_start().len();
                 }
                 if start > done {
-                    part(Part::Text(&text[done..start]));
+                    part(Part::Text(done..start));
                 }
-                part(Part::Token(token.id));
+                part(Part::Token(token.id, start..end));
                 done = end;
             }
         }
         if done < text.len() {
-            part(Part::Text(&text[done..]));
+            part(Part::Text(done..text.len()));
         }
     }
 }

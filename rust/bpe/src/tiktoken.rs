@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::special::AddedToken;
-use crate::tokenizer::{Alphabet, Tokenizer};
+use crate::tokenizer::{Alphabet, Splitter, Tokenizer};
 use crate::{BpeError, Merges, Pattern, Rule};
 
 fn base64_value(byte: u8) -> Option<u32> {
@@ -114,12 +114,15 @@ impl Tokenizer {
         Ok(Self {
             pieces,
             merges,
-            alphabet: Alphabet::bytes(pattern, byte_ids),
-            nfc: false,
+            alphabet: Alphabet::bytes(Splitter::Known(pattern), byte_ids),
+            normal: Default::default(),
             added,
-            prefix: Vec::new(),
+            always: Default::default(),
+            whole_first: false,
+            template: Default::default(),
             strips_space: false,
             ascii_ranks: Default::default(),
+            whole: Default::default(),
         })
     }
 

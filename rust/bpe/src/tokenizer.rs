@@ -2,12 +2,16 @@
 
 use std::sync::OnceLock;
 
+use rustc_hash::FxHashMap;
 use sha2::{Digest, Sha256};
 
 use crate::characters::Characters;
 use crate::junctions::Junctions;
-use crate::special::{AddedToken, Allowed};
-use crate::{BpeError, Merges, Pattern, Utf8Stream};
+use crate::normal::{Change, Lead, Normal};
+use crate::regexes::Regexes;
+use crate::special::{AddedToken, Allowed, Group};
+use crate::template::Template;
+use crate::{BpeError, Merges, Pattern};
 
 /// What the symbols are that merging starts from.
 #[derive(Debug, Clone)]
@@ -21,16 +25,25 @@ pub enum Alphabet {
 /// A vocabulary over bytes.
 #[derive(Debug, Clone)]
 pub struct Bytes {
-    pub(crate) pattern: Pattern,
+    pub(crate) splitter: Splitter,
     /// The ids of the 256 bytes.
     pub(crate) ids: [u32; 256],
     /// Found when the first text asks for them.
     junctions: OnceLock<Junctions>,
 }
 
+/// How text is cut before merging.
+#[derive(Debug, Clone)]
+pub enum Splitter {
+    /// By a hand-written machine.
+    Known(Pattern),
+    /// By regular expressions, one after the other.
+    Regexes(Regexes),
+}
+
 impl Alphabet {
-    pub(crate) fn bytes(pattern: Pattern, ids: [u32; 256]) -> Self {
-        Self::Bytes(Box::new(Bytes { pattern, ids, junctions: OnceLock::new() }))
+    pub(crate) fn bytes(splitter: Splitter, ids: [u32; 256]) -> Self {
+        Self::Bytes(Box::new(Bytes { splitter, ids, junctions: OnceLock::new() }))
     }
 }
 
@@ -41,14 +54,18 @@ pub struct Tokenizer {
     pub(crate) pieces: Vec<Box<[u8]>>,
     pub(crate) merges: Merges,
     pub(crate) alphabet: Alphabet,
-    pub(crate) nfc: bool,
+    pub(crate) normal: Normal,
     pub(crate) added: Vec<AddedToken>,
-    /// Ids that the file's template puts before a text.
-    pub(crate) prefix: Vec<u32>,
+    /// Strings that are one id in any text, allowed or not: SentencePiece's user-defined pieces.
+    pub(crate) always: Group,
+    /// A piece that is a token is taken as it is, whatever merging would make of it.
+    pub(crate) whole_first: bool,
+    pub(crate) template: Template,
     /// Whether the file's decoder drops one leading space.
     pub(crate) strips_space: bool,
     /// Found when the first text asks for them.
     pub(crate) ascii_ranks: OnceLock<Box<[u32]>>,
+    pub(crate) whole: OnceLock<FxHashMap<Box<[u8]>, u32>>,
 }
 
 impl Tokenizer {
@@ -99,10 +116,10 @@ impl Tokenizer {
         &self.added
     }
 
-    /// Ids that the file's template puts before a text.
+    /// What the file puts around texts.
     #[must_use]
-    pub fn prefix(&self) -> &[u32] {
-        &self.prefix
+    pub fn template(&self) -> &Template {
+        &self.template
     }
 
     /// Whether the published decoder drops one leading space.
@@ -111,11 +128,14 @@ impl Tokenizer {
         self.strips_space
     }
 
-    /// The pattern that cuts text, where there is one.
+    /// The pattern that cuts text, where it is one of the known ones.
     #[must_use]
     pub fn pattern(&self) -> Option<Pattern> {
         match &self.alphabet {
-            Alphabet::Bytes(bytes) => Some(bytes.pattern),
+            Alphabet::Bytes(bytes) => match bytes.splitter {
+                Splitter::Known(pattern) => Some(pattern),
+                Splitter::Regexes(_) => None,
+            },
             Alphabet::Characters(_) => None,
         }
     }
@@ -157,6 +177,11 @@ impl Tokenizer {
             self.added.retain(|token| token.id != name.id);
             self.added.push(name.clone());
         }
+        let named = |id: u32| names.iter().any(|name| name.id == id);
+        if self.always.tokens().iter().any(|token| named(token.id)) {
+            let rest = self.always.tokens().iter().filter(|token| !named(token.id));
+            self.always = Group::new(rest.cloned())?;
+        }
         if !parity {
             let ids: Vec<u32> = names.iter().map(|name| name.id).collect();
             self.merges.forget_results(&ids);
@@ -175,7 +200,7 @@ impl Tokenizer {
             let token = self.added.iter().find(|token| token.content == *name);
             token.cloned().ok_or_else(|| BpeError::UnknownSpecial(name.clone()))
         };
-        Allowed::only(names.iter().map(find).collect::<Result<Vec<_>, _>>()?)
+        self.group(names.iter().map(find).collect::<Result<Vec<_>, _>>()?)
     }
 
     /// A matcher for every added token.
@@ -183,7 +208,32 @@ impl Tokenizer {
     /// # Errors
     /// The tokens are too large for a matcher.
     pub fn allow_all(&self) -> Result<Allowed, BpeError> {
-        Allowed::only(self.added.iter().cloned())
+        self.group(self.added.clone())
+    }
+
+    fn group(&self, tokens: Vec<AddedToken>) -> Result<Allowed, BpeError> {
+        let changes = Normal { changes: self.normal.changes.clone(), ..Normal::default() };
+        let (normalized, raw): (Vec<_>, Vec<_>) =
+            tokens.into_iter().partition(|token| token.normalized);
+        let normalized = normalized.into_iter().map(|mut token| {
+            token.content = changes.apply(&token.content, false).into_owned();
+            token
+        });
+        Ok(Allowed { raw: Group::new(raw)?, normalized: Group::new(normalized)? })
+    }
+
+    /// The token that a whole piece is, where pieces are looked up before merging.
+    #[inline]
+    pub(crate) fn whole(&self, piece: &[u8]) -> Option<u32> {
+        if !self.whole_first {
+            return None;
+        }
+        let whole = self.whole.get_or_init(|| {
+            let named = |id: u32| self.added.iter().any(|token| token.id == id);
+            let pieces = (0..).zip(&self.pieces).filter(|&(id, _)| !named(id));
+            pieces.map(|(id, piece)| (piece.clone(), id)).collect()
+        });
+        whole.get(piece).copied()
     }
 
     /// The bytes of `ids`, one after the other.
@@ -203,18 +253,44 @@ impl Tokenizer {
     /// # Errors
     /// An id outside the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String, BpeError> {
-        let mut stream = Utf8Stream::default();
-        let mut text = stream.push(&self.decode_bytes(ids)?);
-        text.push_str(&stream.flush());
-        Ok(text)
+        let text = String::from_utf8_lossy(&self.decode_bytes(ids)?).into_owned();
+        match text.strip_prefix(' ') {
+            Some(rest) if self.leads() => Ok(rest.to_owned()),
+            _ => Ok(text),
+        }
+    }
+
+    /// Whether encoding puts a space in front, which decoding takes away.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.normal.lead != Lead::Never
     }
 
     /// SHA-256 over everything that decides ids: equal for equal tokenizers from any file form.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        let pattern = self.pattern().map_or("characters", Pattern::regex);
-        hash.update(format!("internlm-bpe 1\n{pattern}\n{}\n", self.nfc));
+        let pattern = match &self.alphabet {
+            Alphabet::Characters(_) => "characters".to_owned(),
+            Alphabet::Bytes(bytes) => match &bytes.splitter {
+                Splitter::Known(pattern) => pattern.regex().to_owned(),
+                Splitter::Regexes(regexes) => {
+                    format!("{:?}", regexes.sources().collect::<Vec<_>>())
+                }
+            },
+        };
+        let nfc = self.normal.changes == [Change::Nfc];
+        hash.update(format!("internlm-bpe 1\n{pattern}\n{nfc}\n"));
+        // Settings that came later count where they are in use, so that older digests stay.
+        if !nfc && !self.normal.changes.is_empty() || self.normal.lead != Default::default() {
+            hash.update(format!("{:?}\n", self.normal));
+        }
+        if self.whole_first {
+            hash.update("whole pieces first\n");
+        }
+        for token in self.always.tokens() {
+            hash.update(format!("always {} {:?}\n", token.id, token.content));
+        }
         for piece in &self.pieces {
             hash.update((piece.len() as u64).to_le_bytes());
             hash.update(piece);

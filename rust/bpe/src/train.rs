@@ -8,7 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::bytelevel::byte_to_char;
 use crate::special::AddedToken;
-use crate::tokenizer::{Alphabet, Tokenizer};
+use crate::tokenizer::{Alphabet, Splitter, Tokenizer};
 use crate::{BpeError, Merges, Pattern, Rule};
 
 /// What a trained vocabulary should look like.
@@ -140,12 +140,15 @@ pub fn train(
     Ok(Tokenizer {
         pieces,
         merges,
-        alphabet: Alphabet::bytes(options.pattern, byte_ids),
-        nfc: false,
+        alphabet: Alphabet::bytes(Splitter::Known(options.pattern), byte_ids),
+        normal: Default::default(),
         added,
-        prefix: Vec::new(),
+        always: Default::default(),
+        whole_first: false,
+        template: Default::default(),
         strips_space: false,
         ascii_ranks: Default::default(),
+        whole: Default::default(),
     })
 }
 

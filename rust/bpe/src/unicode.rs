@@ -113,6 +113,11 @@ fn is_surely_nfc(text: &[u8]) -> bool {
     true
 }
 
+/// Whether what stands before a character has no part in its composition.
+pub fn starts_anew(c: char) -> bool {
+    STABLE.get(c as usize / 64).is_none_or(|bits| bits >> (c as u32 % 64) & 1 == 1)
+}
+
 /// A text in NFC.
 pub fn nfc(text: &str) -> Cow<'_, str> {
     if is_surely_nfc(text.as_bytes()) || is_nfc_quick(text.chars()) == IsNormalized::Yes {

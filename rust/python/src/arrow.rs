@@ -127,6 +127,11 @@ fn import_array(object: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
 pub struct ArrowColumn(ArrayRef);
 
 impl ArrowColumn {
+    /// Any Arrow array.
+    pub fn new(array: ArrayRef) -> Self {
+        Self(array)
+    }
+
     /// A column of strings.
     pub fn from_strings<T: AsRef<str>>(values: impl IntoIterator<Item = Option<T>>) -> Self {
         Self(Arc::new(values.into_iter().collect::<StringArray>()))

@@ -1,16 +1,23 @@
 //! Bindings of the `internlm-bpe` crate.
 
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
+use arrow_array::{LargeListArray, UInt32Array};
+use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{DataType, Field};
 use internlm_bpe::{
-    Allowed, Caches, HfOptions, Pattern, TrainOptions, Utf8Stream, WordCounts, train,
+    Allowed, Caches, HfOptions, Pattern, Stop, TrainOptions, Utf8Stream, WordCounts, train,
 };
-use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::arrow::StrColumn;
-use crate::error::{TokenizerError, detached, detached_result, in_pool};
+use crate::arrow::{ArrowColumn, StrColumn};
+use crate::error::{
+    InternalError, TokenizerError, detached, detached_result, in_pool, panicked, pool,
+};
 
 fn pattern_named(name: &str) -> PyResult<Pattern> {
     match name {
@@ -27,8 +34,50 @@ fn pattern_named(name: &str) -> PyResult<Pattern> {
 /// All ids in one array, and where each text starts and ends.
 type Batch<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>);
 
+/// Ids, and where each starts and ends in the text.
+type Placed<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray2<i64>>);
+
 fn bpe_error(error: internlm_bpe::BpeError) -> PyErr {
     TokenizerError::new_err(error.to_string())
+}
+
+/// Less text than this is encoded before anyone can want it to stop.
+const SOON: usize = 1 << 20;
+/// How long Ctrl-C may have to wait.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Runs `work` on `size` bytes of text without the GIL; Ctrl-C in Python's main thread ends it early.
+fn interruptible<T: Send>(
+    py: Python<'_>,
+    size: usize,
+    work: impl FnOnce(&Stop) -> T + Send,
+) -> PyResult<T> {
+    let stop = Stop::default();
+    if size < SOON {
+        return detached(py, || work(&stop));
+    }
+    let (ended, mut end) = channel::<()>();
+    let stop = &stop;
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(move || {
+            // Dropped when the work is done or has panicked, which wakes the loop below.
+            let _ended = ended;
+            work(stop)
+        });
+        let mut interrupted = None;
+        let mut wait = || {
+            let end = &mut end;
+            py.detach(move || end.recv_timeout(PATIENCE)) == Err(RecvTimeoutError::Timeout)
+        };
+        while interrupted.is_none() && wait() {
+            interrupted = py.check_signals().err();
+        }
+        if interrupted.is_some() {
+            stop.set();
+        }
+        let result = py.detach(|| worker.join()).map_err(panicked);
+        interrupted.map_or(result, Err)
+    })
 }
 
 #[pyclass(frozen, module = "internlm_core._core")]
@@ -49,6 +98,21 @@ impl BpeTokenizer {
             Some(names) => self.inner.allow(&names),
         }
         .map_err(bpe_error)
+    }
+
+    fn batch(
+        &self,
+        py: Python<'_>,
+        texts: &StrColumn,
+        allowed: Option<Vec<String>>,
+        threads: usize,
+    ) -> PyResult<(Vec<u32>, Vec<i64>)> {
+        let (allowed, rows) = (self.allowed(allowed)?, texts.rows());
+        let size = rows.iter().map(|row| row.map_or(0, str::len)).sum();
+        let pool = pool(threads)?;
+        interruptible(py, size, |stop| {
+            pool.install(|| self.inner.encode_batch(&rows, &allowed, &self.caches, stop))
+        })
     }
 }
 
@@ -82,6 +146,19 @@ impl BpeTokenizer {
         Ok(Self::new(inner))
     }
 
+    #[staticmethod]
+    #[pyo3(signature = (model, config=None))]
+    fn from_sentencepiece(py: Python<'_>, model: &[u8], config: Option<&str>) -> PyResult<Self> {
+        let inner = detached_result(py, TokenizerError::new_err, || {
+            let mut inner = internlm_bpe::Tokenizer::from_sentencepiece(model)?;
+            if let Some(config) = config {
+                inner.overlay_config(config, HfOptions::default())?;
+            }
+            Ok::<_, internlm_bpe::BpeError>(inner)
+        })?;
+        Ok(Self::new(inner))
+    }
+
     fn to_hf(&self, py: Python<'_>) -> PyResult<String> {
         detached_result(py, TokenizerError::new_err, || self.inner.to_hf())
     }
@@ -100,9 +177,21 @@ impl BpeTokenizer {
         self.inner.merges().len()
     }
 
+    /// Ids that the template puts before and after one text.
     #[getter]
-    fn prefix(&self) -> Vec<u32> {
-        self.inner.prefix().to_vec()
+    fn around(&self) -> (Vec<u32>, Vec<u32>) {
+        self.inner.template().around()
+    }
+
+    /// The ids of two texts as the template joins them.
+    fn join<'py>(
+        &self,
+        py: Python<'py>,
+        first: PyReadonlyArray1<'_, u32>,
+        second: PyReadonlyArray1<'_, u32>,
+    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        let joined = self.inner.template().join(first.as_slice()?, second.as_slice()?);
+        Ok(joined.into_pyarray(py))
     }
 
     #[getter]
@@ -128,15 +217,11 @@ impl BpeTokenizer {
         self.inner.id_of(token)
     }
 
-    /// Number of ids of a text without special tokens.
-    fn count(&self, py: Python<'_>, text: &str) -> PyResult<usize> {
-        detached(py, || {
-            let mut ids = Vec::with_capacity(text.len() / 3);
-            let work = |cache: &mut _| {
-                self.inner.encode_into(text, &Allowed::none(), cache, &mut ids);
-            };
-            self.caches.lend(work);
-            ids.len()
+    /// Number of ids of a text.
+    fn count(&self, py: Python<'_>, text: &str, allowed: Option<Vec<String>>) -> PyResult<usize> {
+        let allowed = self.allowed(allowed)?;
+        interruptible(py, text.len(), |stop| {
+            self.caches.lend(|cache| self.inner.count(text, &allowed, cache, stop))
         })
     }
 
@@ -148,12 +233,38 @@ impl BpeTokenizer {
         allowed: Option<Vec<String>>,
     ) -> PyResult<Bound<'py, PyArray1<u32>>> {
         let allowed = self.allowed(allowed)?;
-        let ids = detached(py, || {
+        let ids = interruptible(py, text.len(), |stop| {
             let mut ids = Vec::with_capacity(text.len() / 3);
-            self.caches.lend(|cache| self.inner.encode_into(text, &allowed, cache, &mut ids));
+            self.caches.lend(|cache| {
+                self.inner.encode_into(text, &allowed, cache, &mut ids, stop);
+            });
             ids
         })?;
         Ok(ids.into_pyarray(py))
+    }
+
+    /// Ids, and `[n, 2]` where each starts and ends, in bytes or in characters.
+    fn encode_with_offsets<'py>(
+        &self,
+        py: Python<'py>,
+        text: &str,
+        allowed: Option<Vec<String>>,
+        characters: bool,
+    ) -> PyResult<Placed<'py>> {
+        let allowed = self.allowed(allowed)?;
+        let (ids, spans) = interruptible(py, text.len(), |stop| {
+            self.caches.lend(|cache| {
+                self.inner.encode_with_offsets(text, &allowed, cache, stop, characters)
+            })
+        })?
+        .map_err(bpe_error)?;
+        let count = ids.len();
+        Ok((ids.into_pyarray(py), spans.into_pyarray(py).reshape([count, 2])?))
+    }
+
+    /// The first of the named tokens in a text; None: of all added tokens.
+    fn find(&self, text: &str, names: Option<Vec<String>>) -> PyResult<Option<u32>> {
+        Ok(self.allowed(names)?.find(text))
     }
 
     #[pyo3(signature = (texts, allowed, threads=0))]
@@ -164,10 +275,29 @@ impl BpeTokenizer {
         allowed: Option<Vec<String>>,
         threads: usize,
     ) -> PyResult<Batch<'py>> {
-        let (allowed, rows) = (self.allowed(allowed)?, texts.rows());
-        let encode = || self.inner.encode_batch(&rows, &allowed, &self.caches);
-        let (ids, offsets) = in_pool(py, threads, encode)?;
+        let (ids, offsets) = self.batch(py, &texts, allowed, threads)?;
         Ok((ids.into_pyarray(py), offsets.into_pyarray(py)))
+    }
+
+    /// A LargeList of uint32, its buffers the very arrays that were filled; null stays null.
+    #[pyo3(signature = (texts, allowed, threads=0))]
+    fn encode_arrow(
+        &self,
+        py: Python<'_>,
+        texts: StrColumn,
+        allowed: Option<Vec<String>>,
+        threads: usize,
+    ) -> PyResult<ArrowColumn> {
+        let (ids, offsets) = self.batch(py, &texts, allowed, threads)?;
+        let nulls: NullBuffer = texts.rows().iter().map(Option::is_some).collect();
+        let list = LargeListArray::try_new(
+            Arc::new(Field::new_list_field(DataType::UInt32, false)),
+            OffsetBuffer::new(ScalarBuffer::from(offsets)),
+            Arc::new(UInt32Array::new(ScalarBuffer::from(ids), None)),
+            (nulls.null_count() > 0).then_some(nulls),
+        );
+        let list = list.map_err(|error| InternalError::new_err(error.to_string()))?;
+        Ok(ArrowColumn::new(Arc::new(list)))
     }
 
     fn decode(&self, py: Python<'_>, ids: PyReadonlyArray1<'_, u32>) -> PyResult<String> {
@@ -190,17 +320,25 @@ impl BpeTokenizer {
 pub struct BpeStream {
     inner: Arc<internlm_bpe::Tokenizer>,
     stream: Utf8Stream,
+    /// Whether a space at the start is still to be taken away.
+    leads: bool,
 }
 
 #[pymethods]
 impl BpeStream {
     #[new]
     fn new(tokenizer: &BpeTokenizer) -> Self {
-        Self { inner: Arc::clone(&tokenizer.inner), stream: Utf8Stream::default() }
+        let inner = Arc::clone(&tokenizer.inner);
+        Self { leads: inner.leads(), inner, stream: Utf8Stream::default() }
     }
 
     fn push(&mut self, token: u32) -> PyResult<String> {
-        Ok(self.stream.push(self.inner.piece(token).map_err(bpe_error)?))
+        let mut piece = self.inner.piece(token).map_err(bpe_error)?;
+        if self.leads && !piece.is_empty() {
+            self.leads = false;
+            piece = piece.strip_prefix(b" ").unwrap_or(piece);
+        }
+        Ok(self.stream.push(piece))
     }
 
     fn flush(&mut self) -> String {
