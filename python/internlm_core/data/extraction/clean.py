@@ -16,7 +16,7 @@ _FENCE = re.compile("`{3,}")
 def finish(text: str, page: Prepared) -> str:
     """The text as it is handed out."""
     # A soft hyphen tells a browser where it may break a word.
-    text = page.keep.restore(text).replace("\u00ad", "")
+    text = page.keep.restore(text).replace("\u00ad", "").replace("\0", "")
     return _one_blank_line(text).strip("\n") if text.strip() else ""
 
 

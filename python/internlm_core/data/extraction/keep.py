@@ -26,9 +26,9 @@ class Keep:
         html: The page; the words are made of letters that do not occur in it.
     """
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html: bytes) -> None:
         salt = "qxzk"
-        while salt in html:
+        while salt.encode() in html:
             # Depends on the page alone, so that the same page always gives the same text.
             salt += "q"
         self._salt = salt

@@ -34,15 +34,19 @@ def put_away_lists(tree: Any, nodes: list[Any], keep: Keep) -> None:
 
 
 def _is_text(node: Any) -> bool:
+    size = len(node.text(deep=True).strip())
+    if not size:
+        return False
     linked = 0
     for inner in node.traverse(include_text=False):
         tag = inner.tag
         if tag == "a":
             linked += len(inner.text(deep=True))
+            if 2 * linked > size:
+                return False
         elif tag in _LAYOUT:
             return False
-    size = len(node.text(deep=True).strip())
-    return size > 0 and 2 * linked <= size
+    return True
 
 
 def _lines(node: Any, depth: int) -> list[str]:

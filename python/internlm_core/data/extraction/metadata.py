@@ -22,17 +22,17 @@ _NAMES = {
     "publishdate": "date",
     "datepublished": "date",
 }
-_STRUCTURED_DATE = re.compile(r'"datePublished"\s*:\s*"([^"<>]{4,40})"')
+_STRUCTURED_DATE = re.compile(rb'"datePublished"\s*:\s*"([^"<>]{4,40})"')
 _DAY = re.compile(r"(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
 _LONGEST = 500
 
 
-def read_metadata(tree: Any, html: str) -> dict[str, str]:
+def read_metadata(tree: Any, html: bytes) -> dict[str, str]:
     """What the page says about itself.
 
     Args:
         tree: The parser's tree, whole.
-        html: Its source.
+        html: Its source in UTF-8.
 
     Returns:
         Of `title`, `author`, `date` (YYYY-MM-DD) those that are found.
@@ -54,7 +54,7 @@ def read_metadata(tree: Any, html: str) -> dict[str, str]:
             found["title"] = text[:_LONGEST]
     day = _DAY.search(found.pop("date", ""))
     if day is None and (match := _STRUCTURED_DATE.search(html)):
-        day = _DAY.search(entities.unescape(match[1]))
+        day = _DAY.search(entities.unescape(match[1].decode("utf-8", "replace")))
     if day is not None:
         found["date"] = day[0]
     return found

@@ -89,8 +89,13 @@ def extract(
         raise DataError(f"extraction method {method!r}: expected one of {', '.join(METHODS)}")
     encoding, replaced = None, 0
     if isinstance(html, bytes):
-        html, encoding, replaced, _ = decode(html, charset)
-    page = prepare(html)
+        text, encoding, replaced, _ = decode(html, charset)
+        # Most pages are UTF-8 as they come.
+        plain = encoding == "utf-8" and not replaced
+        source = html.removeprefix(b"\xef\xbb\xbf") if plain else text.encode()
+    else:
+        source = html.encode("utf-8", "replace")
+    page = prepare(source)
     if page is None:
         return NoText("empty_page")
     pick = {"trafilatura": by_trafilatura, "resiliparse": by_resiliparse, "hybrid": by_hybrid}

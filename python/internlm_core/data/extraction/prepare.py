@@ -25,8 +25,8 @@ from internlm_core.data.extraction.words import (
 __all__ = ["Prepared", "prepare"]
 
 _NO_TEXT = [
-    "style", "noscript", "template", "svg", "iframe", "object", "embed", "applet", "canvas",
-    "audio", "video", "select", "datalist", "textarea", "input",
+    "style", "noscript", "template", "svg", "iframe", "object", "canvas", "audio", "video", "select",
+    "textarea",
 ]  # fmt: skip
 _MAYBE_HIDDEN = '[hidden], [aria-hidden="true" i], [style*="none" i], [style*="hidden" i]'
 _HIDING_STYLE = re.compile(
@@ -34,7 +34,7 @@ _HIDING_STYLE = re.compile(
 )
 _RENDERED_MATH = ".MathJax, .MathJax_Preview, .MathJax_Display, .MathJax_SVG, .MathJax_CHTML"
 _HEADINGS = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
-_TEX_IMAGES = "img.tex, img.latex, img[class*='math-fallback']"
+_TEX_CLASSES = frozenset(("tex", "latex"))
 
 
 @dataclass
@@ -44,8 +44,7 @@ class Prepared:
     Attributes:
         tree: The parser's tree.
         keep: What was put away.
-        title, author, date: As the page's head names them.
-        source_text: Visible text before anything was put away; None until asked for.
+        meta: What the page's head says about it.
     """
 
     tree: Any
@@ -58,20 +57,18 @@ class Prepared:
         return str(self.tree.html or "")
 
 
-def prepare(html: str) -> Prepared | None:
+def prepare(html: bytes) -> Prepared | None:
     """Parse a page and make it ready.
 
     Args:
-        html: The page, decoded.
+        html: The page in UTF-8.
 
     Returns:
         None where it has no visible text.
     """
     parser = require("selectolax.lexbor", extra="data").LexborHTMLParser
-    if "\0" in html:
-        html = html.replace("\0", "")
     keep = Keep(html)
-    tree = parser(limit_depth(html.encode("utf-8", "replace")))
+    tree = parser(limit_depth(html))
     body = tree.body
     if body is None:
         return None
@@ -84,11 +81,11 @@ def prepare(html: str) -> Prepared | None:
     text = body.text(deep=True)
     if not text.strip():
         return None
-    if "<pre" in html or "<PRE" in html:
+    if b"<pre" in html or b"<PRE" in html:
         put_away_code(tree, body, keep)
     if holds_tex(text):
         put_away_tex(_texts(body), keep)
-    if HAS_WIDE.search(text):
+    if not text.isascii() and HAS_WIDE.search(text):
         # Resiliparse drops an inline element that holds one such character, as if it were an icon.
         tree.unwrap_tags([*EMPHASIS, "span"])
         for link in body.css("a"):
@@ -96,26 +93,32 @@ def prepare(html: str) -> Prepared | None:
                 link.unwrap()
         body.merge_text_nodes()
         join_chinese_lines(_texts(body))
-    _mark(body, keep)
-    put_away_tables(tree, body.css("table"), keep)
-    put_away_lists(tree, outermost(body.css("ul, ol")), keep)
+    _mark(tree, body, keep)
     return Prepared(tree, keep, meta)
 
 
-def _mark(body: Any, keep: Keep) -> None:
-    """Put words for formulas, line breaks, headings and code spans, found in one walk."""
-    breaks, headings, codes = [], [], []
+def _mark(tree: Any, body: Any, keep: Keep) -> None:
+    """Put away code spans, tables and lists, mark line breaks and headings; found in one walk."""
+    breaks, headings, codes, tables, lists, images = [], [], [], [], [], []
     for node in body.traverse(include_text=False):
         tag = node.tag
         if tag == "br":
             breaks.append(node)
-        elif tag == "code":
-            codes.append(node)
+        elif tag in ("ul", "ol"):
+            lists.append(node)
         elif tag in _HEADINGS:
             headings.append(node)
-    put_away_inline_code(outermost(codes), keep)
+        elif tag == "img":
+            images.append(node)
+        elif tag == "code":
+            codes.append(node)
+        elif tag == "table":
+            tables.append(node)
     for node in breaks:
         node.replace_with(f" {keep.line_break} ")
+    for node in images:
+        _put_away_image(node, keep)
+    put_away_inline_code(outermost(codes), keep)
     for node in headings:
         first = node.child
         # Right before the text: libraries part a link from what is beside it in a heading.
@@ -123,6 +126,11 @@ def _mark(body: Any, keep: Keep) -> None:
             first = first.child
         if first is not None:
             first.insert_before(keep.heading(int(node.tag[1])))
+    if tables:
+        put_away_tables(tree, tables, keep)
+        # Those in the tables are gone.
+        lists = body.css("ul, ol")
+    put_away_lists(tree, outermost(lists), keep)
 
 
 def _texts(body: Any) -> list[Any]:
@@ -157,26 +165,30 @@ def _hides(attributes: dict[str, str | None]) -> bool:
     return bool(_HIDING_STYLE.search(attributes.get("style") or ""))
 
 
-def _put_away_formulas(body: Any, html: str, keep: Keep) -> None:
-    # Few searches: they are a good part of a page's time.
-    math, images = "math" in html, 'tex"' in html
-    if not math and not images:
+def _put_away_formulas(body: Any, html: bytes, keep: Keep) -> None:
+    # One search: each is a good part of a page's time.
+    if b"math" not in html:
         return
-    if "math/tex" in html:
+    if b"math/tex" in html:
         remove_all(body.css(_RENDERED_MATH))
         for node in body.css('script[type^="math/tex"]'):
             display = "display" in (node.attributes.get("type") or "")
             node.replace_with(tex(node.text(deep=True), keep, display=display))
-    if "<math" in html:
+    if b"<math" in html:
         for node in outermost(body.css("math")):
             formula = formula_source(node)
             whole, display = _formula_element(node)
             if formula:
                 whole.replace_with(tex(formula, keep, display=display))
-    for node in body.css(_TEX_IMAGES) if images or "math-fallback" in html else ():
-        formula = (node.attributes.get("alt") or "").strip()
-        if formula and "math-fallback" not in (node.attributes.get("class") or ""):
-            node.replace_with(tex(formula.strip("$"), keep, display=False))
+
+
+def _put_away_image(node: Any, keep: Keep) -> None:
+    """Formulas that older pages show as pictures have their TeX as alternative text."""
+    attributes = node.attributes
+    if not _TEX_CLASSES.isdisjoint((attributes.get("class") or "").split()):
+        formula = (attributes.get("alt") or "").strip().strip("$")
+        if formula:
+            node.replace_with(tex(formula, keep, display=False))
 
 
 def _formula_element(node: Any) -> tuple[Any, bool]:

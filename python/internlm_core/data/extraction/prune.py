@@ -6,7 +6,7 @@ import itertools
 import re
 from typing import Any, NamedTuple
 
-from internlm_core.data.extraction.tree import INLINE, outermost
+from internlm_core.data.extraction.tree import INLINE, remove_all
 
 __all__ = ["Densest", "find_densest", "prune"]
 
@@ -35,7 +35,7 @@ _TAGS_AROUND = frozenset((
 _NAMED = frozenset(
     ("dl", "div", "form", "h2", "h3", "h4", "h5", "h6", "header", "li", "ol", "section", "ul")
 )
-_LONE_LINKS = "p > a, div > a, h2 > a, h3 > a, h4 > a, h5 > a, span > a"
+_HOLDS_LONE_LINK = frozenset(("div", "h2", "h3", "h4", "h5", "p", "span"))
 _BLOCK_OF_TEXT = frozenset(["blockquote", "dd", "h2", "h3", "li", "p", "pre", "td"])
 _LONG_TEXT = 25
 _SHORTEST = 13
@@ -124,18 +124,25 @@ def prune(body: Any) -> Any:
         keep.add(parent.mem_id)
         parent = parent.parent
     verdicts: dict[str, bool] = {" ": False}
-    around = [
-        node
-        for node in body.traverse(include_text=False)
-        if (tag := node.tag) in _TAGS_AROUND or (tag in _NAMED and _is_around(node, verdicts))
-    ]
-    _remove(around, keep, whole / 3)
-    links = []
-    for link in body.css(_LONE_LINKS):
-        parent = link.parent
-        if len(parent.text(deep=True).strip()) <= len(link.text(deep=True).strip()) + 12:
-            links.append(parent)
-    _remove(links, keep, whole / 5)
+    sizes: dict[int, int] = {}
+    around: list[Any] = []
+    for node in body.traverse(include_text=False):
+        tag = node.tag
+        if tag == "a":
+            parent = node.parent
+            if parent.tag in _HOLDS_LONE_LINK and parent.mem_id not in keep:
+                size = sizes.get(parent.mem_id)
+                if size is None:
+                    size = sizes[parent.mem_id] = len(parent.text(deep=True).strip())
+                if size < whole / 5 and size <= len(node.text(deep=True).strip()) + 12:
+                    around.append(parent)
+        elif (
+            (tag in _TAGS_AROUND or (tag in _NAMED and _is_around(node, verdicts)))
+            and node.mem_id not in keep
+            and len(node.text(deep=True)) < whole / 3
+        ):
+            around.append(node)
+    remove_all(around)
     return densest
 
 
@@ -149,9 +156,3 @@ def _is_around(node: Any, verdicts: dict[str, bool]) -> bool:
             one + other in _AROUND_PAIRS for one, other in itertools.pairwise(words)
         )
     return verdict
-
-
-def _remove(nodes: list[Any], keep: set[int], most: float) -> None:
-    small = [n for n in nodes if n.mem_id not in keep and len(n.text(deep=True)) < most]
-    for node in outermost(small):
-        node.decompose()

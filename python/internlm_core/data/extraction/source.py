@@ -8,12 +8,14 @@ import numpy as np
 
 __all__ = ["limit_depth"]
 
-_ANY_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)(?:\"[^\"]*\"|'[^']*'|[^'\"<>])*>")
+_ANY_TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]*)[^<>]*>")
 _GENERIC = frozenset((
     "article", "aside", "b", "big", "blockquote", "center", "dd", "div", "dl", "dt", "em",
     "fieldset", "font", "form", "i", "li", "main", "nobr", "ol", "section", "small", "span",
     "strong", "table", "tbody", "td", "tr", "u", "ul",
 ))  # fmt: skip
+_IS_VOID = np.zeros(1 << 16, bool)
+_IS_VOID[[pair[0] << 8 | pair[1] for pair in (b"br", b"hr", b"im", b"in", b"me", b"pa")]] = True
 _MAX_DEPTH = 150
 _SUSPECT = 400
 
@@ -30,10 +32,15 @@ def limit_depth(page: bytes) -> bytes:
     signs = np.flatnonzero(data[:-1] == ord("<"))
     if len(signs) < _SUSPECT:
         return page
-    after = data[signs + 1] | 0x20
-    opened = (after >= ord("a")) & (after <= ord("z"))
-    # A bound from above: elements that have no end tag are counted as open.
-    depth = np.cumsum(opened.astype(np.int32) - (after == ord("/")))
+    signs = signs[signs < len(data) - 2]
+    first = data[signs + 1] | 0x20
+    opened = (first >= ord("a")) & (first <= ord("z"))
+    # Elements without an end tag, told by two letters, are not counted; others may be missing
+    # theirs, so this is a bound from above.
+    opened &= ~_IS_VOID[first.astype(np.uint16) << 8 | data[signs + 2] | 0x20]
+    # Scripts write an end tag as <\\/div>.
+    closed = (first == ord("/")) | (first == (ord("\\") | 0x20))
+    depth = np.cumsum(opened.astype(np.int32) - closed)
     if int((depth - np.minimum.accumulate(depth)).max()) < _SUSPECT:
         return page
     return _thin(page.decode()).encode()

@@ -33,10 +33,10 @@ INLINE = frozenset((
 
 def outermost(nodes: Iterable[Any]) -> list[Any]:
     """Those that lie in none of the others. A node must not be touched once its parent is gone."""
-    nodes = list(nodes)
-    ids = {node.mem_id for node in nodes}
+    # By identity: an element named twice would be taken out twice.
+    ids = {node.mem_id: node for node in nodes}
     found = []
-    for node in nodes:
+    for node in ids.values():
         parent = node.parent
         while parent is not None and parent.mem_id not in ids:
             parent = parent.parent
