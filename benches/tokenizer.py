@@ -1,20 +1,22 @@
-"""Tokenizers beside `tokenizers` and `tiktoken`: encoding text that was not seen before, training.
+"""Tokenizers beside their peers: encoding, loading, decoding as ids come, training.
 
-Each round loads the tokenizer anew and lets it encode other text first, so that caches are warm but
-hold nothing of the text that is timed; repeated text would flatter them. Ids are compared with the
-peer's in the same run. Published vocabularies are used where they are staged (see `corpus`), else
-one is trained on the spot and read by both sides.
+Rows of encoding say what was seen before: "cold" nothing, "unseen" (no word after the vocabulary's
+name) other text, "repeated" the same text; caches make the last the fastest by far, and a corpus is
+the second. Each round loads the tokenizer anew. Ids are compared in the same run. Published
+vocabularies are used where they are staged (see `corpus`), else one is trained on the spot and read
+by both sides.
 """
 
 from __future__ import annotations
 
-import base64
 import json
+import os
+import random
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benches import corpus
+from benches import corpus, encoders
 from benches.harness import OURS, Contender, Task
 from benches.worker import Job
 
@@ -41,11 +43,22 @@ def tasks(*, quick: bool) -> Iterator[Task]:
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, file in _vocabularies(Path(folder), warm):
-            yield _encoding(f"{name}, mixed", file, warm, unseen)
-            if name == "internlm2":
-                for kind, part in kinds.items():
-                    if part.texts:
-                        yield _encoding(f"{name}, {kind}", file, *part.halves())
+            mixed = f"{name}, mixed"
+            yield _encoding(mixed, file, warm, unseen)
+            yield _encoding(f"{mixed}, cold", file, corpus.Texts([], ""), unseen)
+            yield _encoding(f"{mixed}, repeated", file, unseen, unseen)
+            if name != "internlm2":
+                continue
+            for kind, part in kinds.items():
+                if part.texts:
+                    yield _encoding(f"{name}, {kind}", file, *part.halves())
+            one = corpus.Texts(
+                ["\n".join(texts.texts)[: 4_000_000 if not quick else 200_000]], "mixed"
+            )
+            yield _encoding(f"{name}, one long document", file, warm, one)
+            yield _worst(name, file, warm, unseen, 40_000 if quick else 850_000)
+            yield _loading(name, file)
+            yield _streaming(name, file, unseen)
     yield _training(texts, 2_000 if quick else 16_000)
 
 
@@ -77,107 +90,158 @@ def _vocabularies(folder: Path, texts: corpus.Texts) -> Iterator[tuple[str, Path
 
 def _encoding(name: str, file: Path, warm: corpus.Texts, unseen: corpus.Texts) -> Task:
     arguments = (str(file), warm.texts, unseen.texts)
-    if file.suffix == ".tiktoken":
-        peer = Contender("tiktoken", _tiktoken, arguments, ("tiktoken",))
-    else:
-        peer = Contender("tokenizers", _hugging_face, arguments, ("tokenizers",))
+    known = encoders.PEERS.get(name.split(",")[0])
+    peers = known or (("tiktoken",) if file.suffix == ".tiktoken" else ("tokenizers",))
+    threads = len(os.sched_getaffinity(0))
     return Task(
         room="tokenizer",
-        name=f"Encode, {name}",
+        name=f"Encode, {name}" + (f", {threads} threads" if threads > 1 else ""),
         unit="MB/s",
         amount=unseen.size / 1e6,
-        ours=Contender(OURS, _ours, arguments, ("internlm-core",)),
-        peers=(peer,),
+        ours=_contender(OURS, arguments),
+        peers=tuple(_contender(peer, arguments) for peer in peers),
         judge=_same_ids,
         facts=unseen.facts(),
     )
 
 
+def _contender(tool: str, arguments: tuple[Any, ...]) -> Contender:
+    package = encoders.ENCODERS[tool].package
+    return Contender(tool, encoders.job, (tool, *arguments), (package,))
+
+
 def _same_ids(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     import numpy as np
 
-    ours, bounds = results[OURS]
-    figures = {OURS: {"tokens": int(bounds[-1])}}
+    ours = results[OURS]
+    figures: dict[str, dict[str, Any]] = {OURS: {"tokens": sum(len(ids) for ids in ours)}}
     for name, documents in results.items():
         if name != OURS:
-            same = sum(
-                np.array_equal(ours[bounds[n] : bounds[n + 1]], ids)
-                for n, ids in enumerate(documents)
-            )
-            figures[name] = {"same_ids": f"{same} of {len(documents)}"}
+            same = sum(map(np.array_equal, ours, documents))
+            figures[name] = {"same_ids": f"{same} of {len(ours)}"}
     return figures
 
 
-def _ours(file: str, warm: Sequence[str], texts: Sequence[str]) -> Job:
-    import polars as pl
-    from internlm_core.tokenizer import Tokenizer
+def _worst(name: str, file: Path, warm: corpus.Texts, prose: corpus.Texts, length: int) -> Task:
+    """The peer is our own speed on ordinary text: the ratio is what the worst text leaves of it."""
+    rng = random.Random(corpus.SEED)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    base64 = letters + letters.upper() + "0123456789+/"
+    texts = [c * length for c in "a^ "] + ["的" * (length // 3), "\n    " * (length // 5)]
+    texts += ["".join(rng.choices(some, k=length)) for some in (letters, base64)]
+    worst = corpus.Texts(texts, "runs of one character, random letters, base64")
+    # Equal amounts of both, so that times can be compared as speeds are; none of it twice.
+    some, size = [], 0
+    for text in prose.texts:
+        if size < worst.size:
+            some.append(text)
+            size += len(text.encode())
+    plain = Contender(
+        f"{OURS}, ordinary text",
+        encoders.job,
+        (OURS, str(file), warm.texts, some),
+        ("internlm-core",),
+    )
+    task = _encoding(f"{name}, worst-case text", file, warm, worst)
+    amounts = {OURS: len(worst.texts), plain.name: len(some)}
 
-    # The reference finds added tokens in any text; ours only where a call allows it.
-    allowed = _added_tokens(Path(file))
-    before, column = pl.Series(warm), pl.Series(texts)
+    def judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        return {
+            tool: {"tokens": sum(len(ids) for ids in results[tool]), "texts": amounts[tool]}
+            for tool in results
+        }
 
-    def prepare() -> Any:
-        tokenizer = Tokenizer.from_file(file, parity=file.endswith(".json"))
-        tokenizer.encode_batch(before, allowed_special=allowed)
-        return tokenizer
-
-    return Job(
-        run=lambda tokenizer: tokenizer.encode_batch(column, allowed_special=allowed),
-        prepare=prepare,
+    return Task(
+        room=task.room,
+        name=task.name,
+        unit=task.unit,
+        amount=worst.size / 1e6,
+        ours=task.ours,
+        peers=(plain,),
+        judge=judge,
+        facts={**worst.facts(), "bytes_of_ordinary_text": size},
     )
 
 
-def _added_tokens(file: Path) -> list[str]:
-    if file.suffix != ".json":
-        return []
-    return [token["content"] for token in json.loads(file.read_text("utf-8"))["added_tokens"]]
+def _loading(name: str, file: Path) -> Task:
+    arguments = (str(file), "the tide")
+    return Task(
+        room="tokenizer",
+        name=f"Load, {name}",
+        unit="loads/s",
+        amount=1,
+        ours=Contender(OURS, encoders.loading, (OURS, *arguments), ("internlm-core",)),
+        peers=tuple(
+            Contender(
+                peer, encoders.loading, (peer, *arguments), (encoders.ENCODERS[peer].package,)
+            )
+            for peer in encoders.PEERS[name]
+        ),
+        judge=_same_ids,
+        facts={"bytes": file.stat().st_size},
+    )
 
 
-def _hugging_face(file: str, warm: Sequence[str], texts: Sequence[str]) -> Job:
+def _streaming(name: str, file: Path, texts: corpus.Texts) -> Task:
+    some = texts.texts[:400]
+    return Task(
+        room="tokenizer",
+        name=f"Decode id by id, {name}",
+        unit="MB/s",
+        amount=sum(len(text.encode()) for text in some) / 1e6,
+        ours=Contender(OURS, _our_stream, (str(file), some), ("internlm-core",)),
+        peers=(
+            Contender("tokenizers DecodeStream", _their_stream, (str(file), some), ("tokenizers",)),
+        ),
+        judge=_same_text,
+        facts=corpus.Texts(some, texts.source).facts(),
+    )
+
+
+def _same_text(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    ours = results[OURS]
+    figures: dict[str, dict[str, Any]] = {OURS: {"texts": len(ours)}}
+    for name, texts in results.items():
+        if name != OURS:
+            # The published decoder drops one leading space; ours loses nothing.
+            pairs = zip(ours, texts, strict=True)
+            same = sum(a.removeprefix(" ") == b.removeprefix(" ") for a, b in pairs)
+            figures[name] = {"same_texts": f"{same} of {len(texts)}"}
+    return figures
+
+
+def _our_stream(file: str, texts: Sequence[str]) -> Job:
+    from internlm_core.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_file(file, parity=True)
+    documents = [tokenizer.encode(text).tolist() for text in texts]
+
+    def run(_: object) -> list[str]:
+        decoded = []
+        for ids in documents:
+            stream = tokenizer.stream()
+            push = stream.push
+            decoded.append("".join([push(token) for token in ids]) + stream.flush())
+        return decoded
+
+    return Job(run=run)
+
+
+def _their_stream(file: str, texts: Sequence[str]) -> Job:
     from tokenizers import Tokenizer
+    from tokenizers.decoders import DecodeStream
 
-    def prepare() -> Any:
-        tokenizer = Tokenizer.from_file(file)
-        tokenizer.encode_batch_fast(warm, add_special_tokens=False)
-        return tokenizer
+    tokenizer = Tokenizer.from_file(file)
+    documents = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
 
-    def run(tokenizer: Any) -> list[list[int]]:
-        return [e.ids for e in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    def run(_: object) -> list[str]:
+        decoded = []
+        for ids in documents:
+            step = DecodeStream(skip_special_tokens=False).step
+            decoded.append("".join([step(tokenizer, token) or "" for token in ids]))
+        return decoded
 
-    return Job(run=run, prepare=prepare, result=_arrays)
-
-
-def _tiktoken(file: str, warm: Sequence[str], texts: Sequence[str]) -> Job:
-    import tiktoken
-    from tiktoken_ext import openai_public
-
-    lines = [line.split() for line in Path(file).read_bytes().splitlines() if line]
-    ranks = {base64.b64decode(token): int(rank) for token, rank in lines}
-    # The published constructors fetch the ranks; they are given those of the file instead.
-    openai_public.load_tiktoken_bpe = lambda *_, **__: ranks
-    name = "o200k_base" if "o200k" in Path(file).name else "cl100k_base"
-    values = getattr(openai_public, name)()
-    values.pop("explicit_n_vocab", None)
-    values["special_tokens"] = {
-        token: number for token, number in values["special_tokens"].items() if number >= len(ranks)
-    }
-
-    def prepare() -> Any:
-        encoding = tiktoken.Encoding(**values)
-        for text in warm:
-            encoding.encode_ordinary(text)
-        return encoding
-
-    def run(encoding: Any) -> list[list[int]]:
-        return [encoding.encode_ordinary(text) for text in texts]
-
-    return Job(run=run, prepare=prepare, result=_arrays)
-
-
-def _arrays(documents: Sequence[Sequence[int]]) -> list[Any]:
-    import numpy as np
-
-    return [np.array(ids, np.uint32) for ids in documents]
+    return Job(run=run)
 
 
 def _training(texts: corpus.Texts, vocab_size: int) -> Task:

@@ -8,10 +8,11 @@ use std::sync::Mutex;
 
 use crate::merges::prefetch;
 use crate::pages::{Table, Zero};
+use crate::runs::Runs;
 
 /// Longest piece with a key of its own.
 const SHORT: usize = 15;
-/// Longer pieces than this are merged anew each time: they hardly ever repeat.
+/// Longer pieces than this are not entered: they hardly ever repeat.
 const LONG: usize = 256;
 const BUCKETS: usize = 1 << 17;
 const LONG_SLOTS: usize = 1 << 16;
@@ -54,6 +55,7 @@ pub struct Cache {
     long: Vec<LongSlot>,
     ids: Vec<u32>,
     bytes: Vec<u8>,
+    runs: Runs,
     work: Box<Work>,
 }
 
@@ -84,6 +86,8 @@ impl std::fmt::Debug for Cache {
 pub(crate) trait Merge {
     /// Appends the ids of one piece; `symbols` is room to work in.
     fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>);
+    /// Where each token ends in a text; `None` where a piece can't be put together from parts.
+    fn ends(&self, text: &[u8], ids: &[u32], ends: &mut Vec<usize>) -> Option<()>;
     /// Calls `done` with the ids of each of `pieces`, of at most 15 bytes, in any order.
     fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32]));
 }
@@ -223,12 +227,11 @@ impl Cache {
 
     fn long(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) {
         if piece.len() > LONG {
-            merge.one(piece, &mut self.work.symbols, out);
+            self.runs.extend(piece, out, &mut self.work.symbols, merge);
             return;
         }
         let hash = hash_of_long(piece);
         if !self.known_long(piece, hash, out) {
-            self.make_room();
             let before = out.len();
             merge.one(piece, &mut self.work.symbols, out);
             self.enter_long(piece, hash, &out[before..]);
@@ -276,7 +279,8 @@ impl Cache {
         value
     }
 
-    /// Starts afresh when the arenas are full.
+    /// Starts afresh when the arenas are full: between blocks only, for the values of a block point
+    /// into them.
     fn make_room(&mut self) {
         if self.ids.len() > MOST_IDS || self.bytes.len() > MOST_BYTES {
             self.ids.clear();
@@ -311,7 +315,7 @@ impl Caches {
 
 /// Of a piece of sixteen bytes or more.
 #[inline]
-fn hash_of_long(piece: &[u8]) -> u64 {
+pub(crate) fn hash_of_long(piece: &[u8]) -> u64 {
     let mut hash = piece.len() as u64;
     for at in (0..piece.len()).step_by(16).take_while(|at| at + 16 <= piece.len()) {
         let key = key_of_sixteen(&piece[at..]);

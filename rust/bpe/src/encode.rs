@@ -46,6 +46,18 @@ impl Merge for &Tokenizer {
         self.merges.apply(symbols, ids);
     }
 
+    fn ends(&self, text: &[u8], ids: &[u32], ends: &mut Vec<usize>) -> Option<()> {
+        if self.whole_first {
+            return None;
+        }
+        let end = |at: &mut usize, &id: &u32| {
+            *at = self.after(text, *at, id);
+            Some(*at)
+        };
+        ends.extend(ids.iter().scan(0, end));
+        Some(())
+    }
+
     fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32])) {
         let mut batch = Short { tokenizer: self, pieces, ascii: self.ascii_ranks(), done };
         self.merges.apply_batch(pieces.len(), &mut batch);

@@ -22,6 +22,7 @@ mod pages;
 mod patterns;
 mod pieces;
 mod regexes;
+mod runs;
 mod scan;
 mod sentencepiece;
 mod special;

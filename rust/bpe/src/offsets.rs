@@ -94,7 +94,7 @@ impl Tokenizer {
     }
 
     /// Where a token that starts at a place of the text ends.
-    fn after(&self, text: &[u8], at: usize, id: u32) -> usize {
+    pub(crate) fn after(&self, text: &[u8], at: usize, id: u32) -> usize {
         let piece = &*self.pieces[id as usize];
         match self.alphabet {
             Alphabet::Bytes(_) => at + piece.len(),
