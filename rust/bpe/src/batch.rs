@@ -104,7 +104,11 @@ impl Merges {
     /// Merges `count` pieces of at most [`SHORT`] symbols; they finish in any order.
     pub(crate) fn apply_batch(&self, count: usize, pieces: &mut impl Pieces) {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") {
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+        {
             // SAFETY: the features were just found.
             return unsafe { self.apply_batch_avx2(count, pieces) };
         }
