@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
-    from internlm_core.data import readers
+    from internlm_core.data import ray, readers
     from internlm_core.data.config import PipelineConfig, SourceConfig
     from internlm_core.data.extraction import Extracted, PageResult, extract_html, extract_pages
     from internlm_core.data.language import detect_language
@@ -38,6 +38,7 @@ __all__ = [
     "metrics",
     "normalise_texts",
     "normalise_url",
+    "ray",
     "readers",
     "registered_domain",
 ]
@@ -63,6 +64,7 @@ __getattr__, __dir__ = attach(
         "metrics": "expressions",
         "normalise_texts": "normalise",
         "normalise_url": "urls",
+        "ray": None,
         "readers": None,
         "registered_domain": "urls",
     },

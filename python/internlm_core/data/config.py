@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ByteSize, Field
+from pydantic import ByteSize, Field, model_validator
 
 from internlm_core._config import Config
 from internlm_core.data.near_duplicates import DedupConfig
@@ -18,6 +18,10 @@ __all__ = [
     "PipelineConfig",
     "SourceConfig",
 ]
+
+
+_COPIES_OF_A_RECORD = 16
+"""How often a record is in memory at once, as line, text, repaired text and column, roughly."""
 
 
 class SourceConfig(Config):
@@ -95,10 +99,13 @@ class PipelineConfig(Config):
     language: LanguageConfig = LanguageConfig()
     filter: FilterConfig = FilterConfig()
     dedup: DedupStageConfig = DedupStageConfig()
+    max_memory: int = Field(2 * 1024**3, ge=256 * 1024**2)
+    """Most bytes of memory to take, whatever the size of the corpus; batches and shards are made
+    smaller where they would not fit. The texts that dedup compares count beside it."""
     shard_bytes: int = Field(128 * 1024 * 1024, ge=1024)
-    """Bytes of text after which an output shard is closed; about twice that is in memory."""
+    """Bytes of text after which an output shard is closed; at most `max_memory` / 16."""
     batch_bytes: int = Field(32 * 1024 * 1024, ge=1024)
-    """Bytes of input in memory at once in the stages before dedup, a few times over."""
+    """Bytes of input in a batch of the stages before dedup; at most `max_memory` / 96."""
     batch_rows: int = Field(8_192, ge=1)
     """Rows of a Parquet file read at once."""
     max_record_bytes: int = Field(16 * 1024 * 1024, ge=16)
@@ -109,10 +116,26 @@ class PipelineConfig(Config):
     threads: int = Field(0, ge=0)
     """0: all cores. Results do not depend on it."""
 
+    @model_validator(mode="after")
+    def _records_fit(self) -> PipelineConfig:
+        if self.max_record_bytes * _COPIES_OF_A_RECORD > self.max_memory:
+            raise ValueError(
+                f"max_record_bytes = {self.max_record_bytes:,} needs max_memory = "
+                f"{self.max_record_bytes * _COPIES_OF_A_RECORD:,} at least, it is "
+                f"{self.max_memory:,}; give more memory or reject shorter records"
+            )
+        return self
+
+    @property
+    def shard_limit(self) -> int:
+        """`shard_bytes`, or less where memory is short: five kinds of shard are open at once."""
+        return min(self.shard_bytes, self.max_memory // 16)
+
     def limits(self) -> ReadLimits:
         """The part of it that the readers need."""
+        # A batch is in memory as lines, columns and results; two are in work, one is being read.
         return ReadLimits(
-            self.batch_bytes,
+            min(self.batch_bytes, self.max_memory // 96),
             self.batch_rows,
             self.max_record_bytes,
             self.max_expansion,

@@ -17,7 +17,7 @@ import orjson
 import polars as pl
 
 from internlm_core import __version__
-from internlm_core._files import atomic_path, file_digest, read_json, write_json
+from internlm_core._files import file_digest, read_json, write_json
 from internlm_core._optional import require
 from internlm_core._progress import Task
 from internlm_core.data.dedup_on_disk import Decisions, ParquetTexts, find_on_disk
@@ -25,22 +25,23 @@ from internlm_core.data.edits import EditSummary
 from internlm_core.data.ledger import Counts, IdCheck
 from internlm_core.data.map_stages import MapStages
 from internlm_core.data.near_duplicates import find_duplicates
-from internlm_core.data.read_ahead import read_ahead
-from internlm_core.data.readers import group_files, read_batches
+from internlm_core.data.parts import Parts
+from internlm_core.data.progress import ReadProgress, megabytes
+from internlm_core.data.readers import group_files
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, write_parquet
 from internlm_core.errors import InternalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from internlm_core.data.config import PipelineConfig
-    from internlm_core.data.readers import FoundFiles
-    from internlm_core.data.records import Batch
+    from internlm_core.data.readers import FoundFiles, InputGroup
     from internlm_core.data.run_folder import RunFolder
 
-__all__ = ["Run"]
+    MapEngine = Callable[[Parts, dict[int, InputGroup]], None]
+
 
 
 _IN_MEMORY = 5
@@ -58,15 +59,16 @@ class Run:
         threads: int | None,
         *,
         quiet: bool,
+        map_engine: MapEngine | None = None,
     ) -> None:
         self._config, self._found, self._folder = config, found, folder
         self._threads = config.threads if threads is None else threads
-        self._quiet = quiet
+        self._quiet, self._map_engine = quiet, map_engine
         self._seconds: dict[str, float] = {}
         self._stages = MapStages(config)
         # The report comes last; that it can't be drawn should be known first.
         require("jinja2", extra="data")
-        self._parts = folder.work / "map"
+        self._parts = Parts(folder.work / "map")
 
     def finish(self) -> dict[str, Any]:
         """Do what is missing; returns the contents of `run.json`."""
@@ -124,47 +126,31 @@ class Run:
 
     def _map(self) -> None:
         groups = group_files(self._found.files)
-        sizes = [sum(_size(file.path) for file in group.files) for group in groups]
-        documents = 0
-        with Task("Reading and filtering, MB", _megabytes(sum(sizes)), quiet=self._quiet) as task:
-            shown = 0
-            for number, group in enumerate(groups):
-                done = self._parts / f"{number:06}.json"
-                if not done.exists():
-                    parts = 0
-                    for batch in read_ahead(read_batches(group, self._config.limits())):
-                        self._make_part(f"{number:06}-{parts:06}", batch)
-                        parts += 1
-                        documents += batch.records.height
-                        task.advance(0, f"{documents:,} documents")
-                    with disk_errors(done):
-                        write_json(done, {"parts": parts})
-                reached = _megabytes(sum(sizes[: number + 1]))
-                task.advance(reached - shown)
-                shown = reached
-
-    def _make_part(self, name: str, batch: Batch) -> None:
-        path = self._parts / f"{name}.parquet"
-        if path.exists():
+        if self._map_engine is not None:
+            missing = {n: group for n, group in enumerate(groups) if not self._parts.done(n)}
+            if missing:
+                self._map_engine(self._parts, missing)
             return
-        frame, metrics = self._stages.run(batch.records, self._threads)
-        write_parquet(metrics, self._parts / f"{name}.metrics")
-        with disk_errors(path):
-            with atomic_path(self._parts / f"{name}.rejected") as partial:
-                partial.write_bytes(b"".join(entry.to_json() for entry in batch.rejected))
-            edits = EditSummary()
-            edits.add(batch.records["text"], frame)
-            write_json(self._parts / f"{name}.edits", edits.rows())
-            notes = {"repaired": batch.repaired, "skipped": batch.skipped}
-            write_json(self._parts / f"{name}.repaired", notes)
-        # Last, for its name says that the part is whole.
-        write_parquet(frame, path)
+        sizes = [sum(_size(file.path) for file in group.files) for group in groups]
+        with Task("Reading and filtering, MB", megabytes(sum(sizes)), quiet=self._quiet) as task:
+            progress = ReadProgress(task, sum(sizes))
+            for number, group in enumerate(groups):
+                if self._parts.done(number):
+                    progress.skip(sizes[number])
+                    continue
+                self._parts.make_group(
+                    number,
+                    group,
+                    self._config.limits(),
+                    self._stages,
+                    self._threads,
+                    meter=progress.meter,
+                    report=progress.add,
+                )
+                progress.finish(sizes[number])
 
     def _part_paths(self) -> Iterator[Path]:
-        for number in range(len(group_files(self._found.files))):
-            parts = read_json(self._parts / f"{number:06}.json")["parts"]
-            for part in range(parts):
-                yield self._parts / f"{number:06}-{part:06}.parquet"
+        return self._parts.paths(len(group_files(self._found.files)))
 
     # --- dedup: over the open records of all parts, in memory or on disk --------------------------
 
@@ -207,7 +193,7 @@ class Run:
     # --- write: shards, counts, run.json ----------------------------------------------------------
 
     def _write(self, duplicates: pl.DataFrame | Decisions | None) -> None:
-        counts, output = Counts(), Shards(self._folder, self._config.shard_bytes)
+        counts, output = Counts(), Shards(self._folder, self._config.shard_limit)
         edits = EditSummary()
         notes: dict[str, Counter[str]] = {"repaired": Counter(), "skipped": Counter()}
         read, start = IdCheck(), 0
@@ -296,7 +282,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _megabytes(size: int) -> int:
-    return -(-size // 1_000_000)

@@ -17,6 +17,7 @@ from internlm_core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from internlm_core.data.execution import MapEngine
     from internlm_core.data.readers import FoundFiles, InputFile
 
 __all__ = ["Pipeline", "RunSummary"]
@@ -95,7 +96,12 @@ class Pipeline:
         return found
 
     def run(
-        self, out: str | Path, *, threads: int | None = None, quiet: bool = False
+        self,
+        out: str | Path,
+        *,
+        threads: int | None = None,
+        quiet: bool = False,
+        map_engine: MapEngine | None = None,
     ) -> RunSummary:
         """Run into a folder; a run that was stopped goes on, a complete one is only read.
 
@@ -103,6 +109,8 @@ class Pipeline:
             out: The run folder (see `docs/pipeline.md`).
             threads: Instead of the configuration's; the result does not depend on it.
             quiet: Show no progress.
+            map_engine: Makes the missing parts of groups of files elsewhere, given the parts and
+                the groups by number, as `internlm_core.data.ray.run` does.
 
         Raises:
             ConfigError: The folder holds another run, or the rules are wrong.
@@ -115,7 +123,7 @@ class Pipeline:
         with disk_errors(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         with folder_lock(folder.path):
-            run = Run(self.config, found, folder, threads, quiet=quiet)
+            run = Run(self.config, found, folder, threads, quiet=quiet, map_engine=map_engine)
             summary = RunSummary(folder.path, run.finish())
         if not summary.kept:
             raise DataError(_nothing_kept(summary))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import zstandard
@@ -10,8 +11,9 @@ import zstandard
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
-__all__ = ["StreamFault", "read_blocks"]
+__all__ = ["ReadMeter", "StreamFault", "read_blocks"]
 
 _BLOCK = 1 << 20
 _GZIP_BITE = 1 << 14
@@ -20,6 +22,28 @@ _ZSTD_BITE = 1 << 10
 _ZSTD_BITE_OF_BOMB = 1 << 4
 _PLAUSIBLE = 1 << 30
 """Bytes that may come out of a file whatever went in: only beyond them the ratio says `bomb`."""
+
+
+class ReadMeter:
+    """Counts the bytes of files, as they lie on disk, that the threads it is attached to read."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def attach(self) -> None:
+        """Count what `read_blocks` reads in this thread from now on."""
+        _METER.set(self)
+
+
+_METER: ContextVar[ReadMeter | None] = ContextVar("read_meter", default=None)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    meter = _METER.get()
+    if meter is not None:
+        meter.bytes += len(data)
+    return data
 
 
 class StreamFault(Exception):  # noqa: N818 - a fault of the input, caught by every reader
@@ -64,7 +88,7 @@ def read_blocks(
         yield from _decompress(path, _ZstdFrame, expansion, go_on)
     else:
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
+            while block := _read(file, _BLOCK):
                 yield block
 
 
@@ -157,7 +181,7 @@ def _decompress(
 
         def more() -> bytes:
             nonlocal taken
-            block = file.read(_BLOCK)
+            block = _read(file, _BLOCK)
             taken += len(block)
             return block
 

@@ -1,0 +1,128 @@
+"""Ray gives what this process gives, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import polars as pl
+import pytest
+from internlm_core.data import SCHEMA, Pipeline, readers
+from internlm_core.errors import DataError
+
+pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pa = pytest.importorskip("pyarrow")
+# What Ray says about itself and its own libraries is not ours to fail on.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+
+    python = str(Path(__file__).resolve().parents[2] / "python")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=200_000_000,
+            runtime_env={"env_vars": {"PYTHONPATH": python}},
+        )
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        yield ray
+        ray.shutdown()
+
+
+def records_of(folder):
+    found = readers.find_files([readers.SourceSpec(".", lang="en", source="webpages")], folder)
+    frames = [
+        batch.records
+        for group in readers.group_files(file for file in found.files if file.kind != "text")
+        for batch in readers.read_batches(group)
+    ]
+    return pl.concat(frames)
+
+
+def test_a_run_on_two_workers_has_the_same_bytes(cluster, corpus, tmp_path, tree):
+    from internlm_core.data import ray
+
+    folder, _ = corpus
+    pipeline = Pipeline.from_toml(folder / "run.toml")
+    pipeline.run(tmp_path / "local", quiet=True)
+    summary = ray.run(pipeline, tmp_path / "ray", quiet=True)
+    assert tree(tmp_path / "ray") == tree(tmp_path / "local")
+    assert summary.kept > 40
+
+
+def test_map_batches_equals_the_local_function(cluster, corpus):
+    from internlm_core.data import ray
+
+    folder, _ = corpus
+    config = Pipeline.from_toml(folder / "run.toml").config
+    table = records_of(folder).to_arrow(compat_level=pl.CompatLevel.oldest())
+    whole = ray.map_table(table, config)
+    dataset = cluster.data.from_arrow([table.slice(0, 13), table.slice(13, 20), table.slice(33)])
+    pieces = [
+        cluster.get(ref) if not isinstance(ref, pa.Table) else ref
+        for ref in ray.map_batches(dataset, config, batch_size=7).to_arrow_refs()
+    ]
+    assert sum(piece.num_rows > 0 for piece in pieces) > 1, "it should have been cut up"
+    together = pa.concat_tables(pieces).combine_chunks()
+    assert ipc(together) == ipc(whole.combine_chunks())
+    assert 0 < whole["stage"].null_count < whole.num_rows
+
+
+def ipc(table):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+# --- without a cluster --------------------------------------------------------------------------
+
+
+def test_the_table_function_decides_as_the_pipeline(corpus, tmp_path):
+    from internlm_core.data import ray
+
+    folder, _ = corpus
+    pipeline = Pipeline.from_toml(folder / "run.toml", ["dedup.enabled=false"])
+    pipeline.run(tmp_path / "out", quiet=True)
+    table = records_of(folder).to_arrow(compat_level=pl.CompatLevel.oldest())
+    result = pl.DataFrame(pl.from_arrow(ray.map_table(table, pipeline.config)))
+    kept = pl.read_parquet(tmp_path / "out" / "kept" / "*.parquet")
+    ours = result.filter(pl.col("stage").is_null())
+    texts = set(kept["text"])
+    assert set(ours["text"]) <= texts
+    assert ours.height > 40
+    metrics = pl.read_parquet(tmp_path / "out" / "metrics" / "*.parquet")
+    words = dict(metrics.select("id", "words").iter_rows())
+    same = [row for row in ours.iter_rows(named=True) if row["id"] in words]
+    assert all(row["metrics"]["words"] == words[row["id"]] for row in same)
+    judged = result.filter(pl.col("stage").is_null() | (pl.col("stage") == "rules"))
+    assert judged["metrics"].null_count() == 0
+
+
+def test_tables_of_little_and_of_nothing(corpus):
+    from internlm_core.data import ray
+
+    config = Pipeline.from_toml(corpus[0] / "run.toml").config
+    result = ray.map_table(pa.table({"text": ["a\0b\r\nc", "", None], "id": ["mine"] * 3}), config)
+    assert result.num_rows == 3
+    assert result.column_names[: len(SCHEMA)] == list(SCHEMA)
+    rows = result.to_pylist()
+    assert rows[0]["text"] == "ab\nc"
+    assert json.loads(rows[0]["meta"]) == {"id": "mine"}
+    assert json.loads(rows[0]["edits"])
+    assert [row["reason"] for row in rows[1:]] == ["empty_text"] * 2
+    assert rows[1]["metrics"] is None
+    empty = ray.map_table(pa.table({"text": pa.array([], pa.string())}), config)
+    assert empty.schema == result.schema
+    with pytest.raises(DataError, match="column 'text' of strings"):
+        ray.map_table(pa.table({"content": ["x"]}), config)
