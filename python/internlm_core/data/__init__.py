@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from internlm_core.data.extraction import Extracted, PageResult, extract_html, extract_pages
     from internlm_core.data.language import detect_language
     from internlm_core.data.near_duplicates import DedupConfig, dedup
+    from internlm_core.data.near_thresholds import borderline
     from internlm_core.data.normalise import normalise_texts
     from internlm_core.data.pipeline import Pipeline, RunSummary
     from internlm_core.data.records import SCHEMA
@@ -29,6 +30,7 @@ __all__ = [
     "PipelineConfig",
     "RunSummary",
     "SourceConfig",
+    "borderline",
     "dedup",
     "detect_language",
     "extract_html",
@@ -55,6 +57,7 @@ __getattr__, __dir__ = attach(
         "RunSummary": "pipeline",
         "SCHEMA": "records",
         "SourceConfig": "config",
+        "borderline": "near_thresholds",
         "dedup": "near_duplicates",
         "detect_language": "language",
         "extract_html": "extraction",

@@ -1,8 +1,9 @@
-"""`internlm-core data`: run a pipeline, draw the report of a run."""
+"""`internlm-core data`: run a pipeline, draw the report of a run, look at its thresholds."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,10 +32,25 @@ def register(parser: argparse.ArgumentParser) -> None:
                      help="a setting, such as dedup.threshold=0.8; may be repeated")  # fmt: skip
     run.add_argument("--threads", type=int, help="0: all cores; the result does not depend on it")
     run.add_argument(
-        "--dry-run", action="store_true", help="list what would be read, write nothing"
+        "--dry-run",
+        action="store_true",
+        help="try the stages on a sample, say what a run would do, write nothing",
     )
     run.add_argument("--quiet", action="store_true", help="no progress, no summary")
     run.set_defaults(run=_run)
+
+    near = commands.add_parser(
+        "borderline", help="show the records of a finished run that are nearest a threshold"
+    )
+    near.add_argument("folder", help="run folder")
+    near.add_argument("--metric", required=True, help="a statistic, such as words")
+    near.add_argument("--threshold", type=float, help="default: the run's own, where it has one")
+    near.add_argument("-n", type=int, default=5, help="records on each side (default: 5)")
+    near.add_argument("--lang", help="only records in this language")
+    near.add_argument("--source", help="only records of this source")
+    near.add_argument("--html", metavar="FILE", help="write them as a page, in full")
+    near.add_argument("--json", metavar="FILE", help="write them as JSON lines, - for the output")
+    near.set_defaults(run=_borderline)
 
     report = commands.add_parser("report", help="draw report.html of a finished run again")
     report.add_argument("folder", help="run folder")
@@ -62,11 +78,12 @@ def _pipeline(options: argparse.Namespace) -> Pipeline:
 
 def _run(options: argparse.Namespace) -> int:
     from internlm_core._progress import console
-    from internlm_core.data.summary import print_plan, print_summary
+    from internlm_core.data.summary import print_dry_run, print_plan, print_summary
 
     pipeline = _pipeline(options)
     if options.dry_run:
         print_plan(pipeline, console)
+        print_dry_run(pipeline.dry_run(), console)
         return 0
     summary = pipeline.run(options.out, quiet=options.quiet)
     if not options.quiet:
@@ -94,4 +111,33 @@ def _report(options: argparse.Namespace) -> int:
     from internlm_core.data.report import write_report
 
     console.print(f"Report: {write_report(options.folder)}", markup=False)
+    return 0
+
+
+def _borderline(options: argparse.Namespace) -> int:
+    from internlm_core._files import atomic_path
+    from internlm_core._progress import console
+    from internlm_core.data.near_thresholds import borderline, print_borderline, sections
+
+    found = borderline(
+        options.folder,
+        options.metric,
+        options.threshold,
+        options.n,
+        lang=options.lang,
+        source=options.source,
+    )
+    if options.json == "-":
+        sys.stdout.write(found.write_ndjson())
+    elif options.json:
+        with atomic_path(options.json) as partial:
+            found.write_ndjson(partial)
+    if options.html:
+        from internlm_core.report import page
+
+        title = f"Records nearest a threshold of {options.metric}"
+        with atomic_path(options.html) as partial:
+            partial.write_text(page(title, sections(found, options.metric)), "utf-8")
+    if not options.json and not options.html:
+        print_borderline(found, options.metric, console)
     return 0

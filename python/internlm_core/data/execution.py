@@ -26,7 +26,7 @@ from internlm_core.data.ledger import Counts, IdCheck
 from internlm_core.data.map_stages import MapStages
 from internlm_core.data.near_duplicates import find_duplicates
 from internlm_core.data.parts import Parts
-from internlm_core.data.progress import ReadProgress, megabytes
+from internlm_core.data.progress import ReadProgress, file_size, megabytes
 from internlm_core.data.readers import group_files
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, write_parquet
@@ -131,7 +131,7 @@ class Run:
             if missing:
                 self._map_engine(self._parts, missing)
             return
-        sizes = [sum(_size(file.path) for file in group.files) for group in groups]
+        sizes = [sum(file_size(file.path) for file in group.files) for group in groups]
         with Task("Reading and filtering, MB", megabytes(sum(sizes)), quiet=self._quiet) as task:
             progress = ReadProgress(task, sum(sizes))
             for number, group in enumerate(groups):
@@ -275,10 +275,3 @@ def _with_duplicates(
     return frame.with_columns(
         frame[name].clone().scatter(rows, entered[name]) for name in columns
     ), start + count
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

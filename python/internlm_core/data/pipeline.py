@@ -17,6 +17,7 @@ from internlm_core.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from internlm_core.data.dry_run import DryRun
     from internlm_core.data.execution import MapEngine
     from internlm_core.data.readers import FoundFiles, InputFile
 
@@ -128,6 +129,17 @@ class Pipeline:
         if not summary.kept:
             raise DataError(_nothing_kept(summary))
         return summary
+
+    def dry_run(self) -> DryRun:
+        """Try the stages on a sample of the input, in memory; nothing is written.
+
+        Raises:
+            ConfigError: The rules are wrong.
+            DataError: There is nothing to read.
+        """
+        from internlm_core.data.dry_run import dry_run
+
+        return dry_run(self.config, self.find_files())
 
     def _keep_apart(self, out: Path, files: list[InputFile]) -> None:
         """Refuse an output folder in which the input lies, or that lies in the input."""

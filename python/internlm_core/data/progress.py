@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from internlm_core.data.readers.streams import ReadMeter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from internlm_core._progress import Task
     from internlm_core.data.records import Batch
 
-__all__ = ["ReadProgress", "duration_text", "megabytes"]
+__all__ = ["ReadProgress", "duration_text", "file_size", "megabytes"]
 
 
 class ReadProgress:
@@ -81,3 +83,11 @@ def duration_text(seconds: float) -> str:
 def megabytes(size: int) -> int:
     """Bytes in megabytes, rounded up."""
     return -(-size // 1_000_000)
+
+
+def file_size(path: Path) -> int:
+    """Size of a file, 0 where there is none to read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import polars as pl
@@ -89,7 +89,8 @@ def map_batches(
     """
     require("ray", extra="ray")
     return dataset.map_batches(
-        _map_batch,
+        # With more arguments than a batch, as `fn_args` is for, which Ray's own types leave out.
+        cast("Any", _map_batch),
         batch_format="pyarrow",
         batch_size=batch_size,
         fn_args=(config.model_dump_json(), defaults),
@@ -141,7 +142,7 @@ def _make_group(
     return table
 
 
-def _map_batch(table: pa.Table, config: str, defaults: RecordDefaults | None) -> pa.Table:
+def _map_batch(table: Any, config: str, defaults: RecordDefaults | None) -> Any:
     return map_table(table, PipelineConfig.model_validate_json(config), defaults)
 
 

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from internlm_core.data.progress import duration_text
 from internlm_core.data.readers import group_files
-from internlm_core.report.numbers import bytes_text, count_text, share_text
+from internlm_core.report.numbers import bytes_text, count_of, count_text, share_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from internlm_core.data.dry_run import DryRun
     from internlm_core.data.pipeline import Pipeline, RunSummary
 
-__all__ = ["print_plan", "print_summary"]
+__all__ = ["print_dry_run", "print_plan", "print_summary"]
 
 
 def print_plan(pipeline: Pipeline, console: Console) -> None:
@@ -42,6 +44,33 @@ def print_plan(pipeline: Pipeline, console: Console) -> None:
     chosen = " → ".join(name for name, enabled in stages.items() if enabled) or "none"
     console.print(
         f"stages: {chosen}; {len(group_files(found.files))} groups of files", markup=False
+    )
+
+
+def print_dry_run(result: DryRun, console: Console) -> None:
+    """What the sample says: what would be kept and dropped, why, and how long it would take."""
+    if not result.records:
+        console.print("no record in the sample", markup=False)
+        return
+    table = Table(title=f"Sample of {bytes_text(result.sample_bytes)}, by stage")
+    for name in ("", "documents", "share"):
+        table.add_column(name, justify="right" if name else "left")
+    order = sorted(result.dropped.items(), key=lambda item: (-item[1], item[0]))
+    for (stage, reason), count in order:
+        share = share_text(count, result.records)
+        table.add_row(f"dropped by {stage}: {reason}", count_text(count), share)
+    table.add_section()
+    share = share_text(result.kept, result.records)
+    table.add_row("kept", count_text(result.kept), share, style="bold")
+    console.print(table)
+    if result.rejected:
+        console.print(f"rejected in the sample: {count_of(result.rejected, 'line')}", markup=False)
+    rate = result.text_bytes / 1e6 / max(result.seconds, 1e-9)
+    console.print(
+        f"the whole, about: {result.estimated_records:,} records, {result.estimated_kept:,} kept "
+        f"(fewer if more is duplicated than the sample shows), in "
+        f"{duration_text(result.estimated_seconds)} at {rate:.1f} MB/s of text; nothing was written",
+        markup=False,
     )
 
 

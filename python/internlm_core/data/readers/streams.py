@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["ReadMeter", "StreamFault", "read_blocks"]
 
 _BLOCK = 1 << 20
+# Smaller, so that what was read says how far one is.
+_COMPRESSED_BLOCK = 1 << 18
 _GZIP_BITE = 1 << 14
 # Four bytes of zstd can stand for 128 KiB: small bites keep the output of a bomb small.
 _ZSTD_BITE = 1 << 10
@@ -181,7 +183,7 @@ def _decompress(
 
         def more() -> bytes:
             nonlocal taken
-            block = _read(file, _BLOCK)
+            block = _read(file, _COMPRESSED_BLOCK)
             taken += len(block)
             return block
 

@@ -1,0 +1,111 @@
+"""Memory is bounded by a setting, whatever the size of the corpus."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+
+import pytest
+from internlm_core.data import PipelineConfig
+from internlm_core.errors import ConfigError
+
+MB = 1024 * 1024
+LIMIT = 256 * MB
+
+# The peak of the process itself: what the interpreter and the libraries take is in it.
+_RUN = """
+import resource, sys
+from internlm_core.data import Pipeline
+summary = Pipeline.from_toml(sys.argv[1], sys.argv[3:]).run(sys.argv[2], quiet=True)
+print(summary.kept + summary.dropped, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def write_corpus(path, size):
+    """JSON lines of prose, no two alike; returns how many."""
+    rng = random.Random(3)
+    syllables = [
+        "ba",
+        "ce",
+        "di",
+        "fo",
+        "gu",
+        "la",
+        "me",
+        "ni",
+        "po",
+        "ru",
+        "sa",
+        "te",
+        "vi",
+        "zo",
+        "an",
+        "er",
+        "in",
+        "os",
+    ]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 3))) for _ in range(3000)]
+    sentences = []
+    for _ in range(3000):
+        some = rng.choices(words, k=rng.randint(8, 14))
+        some[2], some[5] = "the", "of"
+        sentences.append(" ".join(some).capitalize() + ".")
+    written = count = 0
+    with path.open("w") as file:
+        while written < size:
+            row = {"text": "\n".join(rng.choices(sentences, k=120)), "n": count}
+            written += file.write(json.dumps(row) + "\n")
+            count += 1
+    return count
+
+
+def peak(folder, size, *overrides):
+    """Peak of resident memory of a run over a corpus of `size` bytes."""
+    folder.mkdir()
+    records = write_corpus(folder / "in.jsonl", size)
+    config = folder / "run.toml"
+    config.write_text(
+        f'max_memory = {LIMIT}\n[[sources]]\npath = "in.jsonl"\nlang = "en"\n'
+        "[dedup]\nenabled = false\n"
+    )
+    command = [sys.executable, "-c", _RUN, str(config), str(folder / "out"), *overrides]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    seen, kilobytes = map(int, done.stdout.split())
+    assert seen == records
+    return kilobytes * 1024
+
+
+def test_four_times_the_corpus_takes_no_more_memory(tmp_path):
+    small = peak(tmp_path / "small", 40 * MB)
+    large = peak(tmp_path / "large", 160 * MB)
+    # The larger one, read whole, would take more than 120 MiB more.
+    assert large < small + 50 * MB
+    assert large < 1.25 * LIMIT
+
+
+def test_the_measure_notices_what_is_held(tmp_path):
+    """Control: one batch of the whole corpus takes far more than the setting allows."""
+    held = peak(
+        tmp_path / "held", 160 * MB, "batch_bytes=1_000_000_000", "max_memory=100_000_000_000"
+    )
+    assert held > 1.6 * LIMIT
+
+
+@pytest.mark.slow
+def test_a_corpus_of_many_times_the_memory(tmp_path):
+    assert peak(tmp_path / "large", 1500 * MB) < 1.25 * LIMIT
+
+
+def test_settings_that_contradict_each_other(tmp_path):
+    from internlm_core._config import load_config
+
+    with pytest.raises(ConfigError, match="max_record_bytes .* needs max_memory"):
+        load_config(
+            PipelineConfig,
+            {"sources": [{"path": "x"}], "max_memory": LIMIT, "max_record_bytes": LIMIT},
+        )
+    small = load_config(PipelineConfig, {"sources": [{"path": "x"}], "max_memory": LIMIT})
+    assert small.shard_limit == 16 * MB
+    assert small.limits().batch_bytes < 3 * MB
