@@ -101,7 +101,7 @@ def test_a_corpus_of_many_times_the_memory(tmp_path):
 def test_settings_that_contradict_each_other(tmp_path):
     from internlm_core._config import load_config
 
-    with pytest.raises(ConfigError, match="max_record_bytes .* needs max_memory"):
+    with pytest.raises(ConfigError, match=r"max_record_bytes .* needs max_memory"):
         load_config(
             PipelineConfig,
             {"sources": [{"path": "x"}], "max_memory": LIMIT, "max_record_bytes": LIMIT},

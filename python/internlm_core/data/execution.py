@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     MapEngine = Callable[[Parts, dict[int, InputGroup]], None]
 
 
-
 _IN_MEMORY = 5
 """Memory that deduplication takes, as a multiple of the (compressed) parts; about that of text."""
 
@@ -160,7 +159,7 @@ class Run:
             return None
         memory = self._config.dedup.max_memory
         parts = list(self._part_paths())
-        if memory is not None and _IN_MEMORY * sum(map(_size, parts)) > memory:
+        if memory is not None and _IN_MEMORY * sum(map(file_size, parts)) > memory:
             sources = [ParquetTexts(part, open_only=True) for part in parts]
             decisions = find_on_disk(
                 sources,

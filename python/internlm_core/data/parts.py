@@ -7,13 +7,12 @@ comes after a kill, or works beside this process, knows what is left to do.
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from internlm_core._files import atomic_path, read_json, write_json
 from internlm_core.data.edits import EditSummary
 from internlm_core.data.read_ahead import read_ahead
 from internlm_core.data.readers import read_batches
-from internlm_core.data.readers.streams import ReadMeter
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import write_parquet
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from internlm_core.data.map_stages import MapStages
     from internlm_core.data.readers import InputGroup, ReadLimits
+    from internlm_core.data.readers.streams import ReadMeter
     from internlm_core.data.records import Batch
 
 __all__ = ["IN_FLIGHT", "Parts"]
@@ -77,7 +77,9 @@ class Parts:
         running: dict[Future[None], Batch] = {}
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="map") as pool:
             try:
-                for batch in read_ahead(read_batches(group, limits), meter.attach if meter else None):
+                for batch in read_ahead(
+                    read_batches(group, limits), meter.attach if meter else None
+                ):
                     future = pool.submit(
                         self._make, self._path(number, parts), batch, stages, threads
                     )
