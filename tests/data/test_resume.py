@@ -13,20 +13,19 @@ from internlm_core.data import Pipeline
 
 # Runs the pipeline; after a number of renames it kills itself, before or after the last of them.
 _DYING_RUN = """
-import os, signal, sys
+import itertools, os, signal, sys
 from pathlib import Path
 from internlm_core.data import Pipeline
 
 config, out, renames, when = sys.argv[1:]
-left, replace = int(renames), Path.replace
+count, last, replace = itertools.count(1), int(renames), Path.replace
 
 def dying_replace(self, target):
-    global left
-    left -= 1
-    if left == 0 and when == "before":
+    number = next(count)  # counted once each, whichever thread it is
+    if number == last and when == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     result = replace(self, target)
-    if left == 0:
+    if number == last:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
 

@@ -103,9 +103,9 @@ class PipelineConfig(Config):
     """Most bytes of memory to take, whatever the size of the corpus; batches and shards are made
     smaller where they would not fit. The texts that dedup compares count beside it."""
     shard_bytes: int = Field(128 * 1024 * 1024, ge=1024)
-    """Bytes of text after which an output shard is closed; at most `max_memory` / 16."""
+    """Bytes of text after which an output shard is closed; at most `max_memory` / 32."""
     batch_bytes: int = Field(32 * 1024 * 1024, ge=1024)
-    """Bytes of input in a batch of the stages before dedup; at most `max_memory` / 96."""
+    """Bytes of input in a batch of the stages before dedup; at most `max_memory` / 160."""
     batch_rows: int = Field(8_192, ge=1)
     """Rows of a Parquet file read at once."""
     max_record_bytes: int = Field(16 * 1024 * 1024, ge=16)
@@ -129,13 +129,13 @@ class PipelineConfig(Config):
     @property
     def shard_limit(self) -> int:
         """`shard_bytes`, or less where memory is short: five kinds of shard are open at once."""
-        return min(self.shard_bytes, self.max_memory // 16)
+        return min(self.shard_bytes, self.max_memory // 32)
 
     def limits(self) -> ReadLimits:
         """The part of it that the readers need."""
         # A batch is in memory as lines, columns and results; two are in work, one is being read.
         return ReadLimits(
-            min(self.batch_bytes, self.max_memory // 96),
+            min(self.batch_bytes, self.max_memory // 160),
             self.batch_rows,
             self.max_record_bytes,
             self.max_expansion,
