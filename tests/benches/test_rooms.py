@@ -84,7 +84,7 @@ def test_other_decisions_are_counted() -> None:
 def test_other_ids_are_counted() -> None:
     from benches.tokenizer import _same_ids
 
-    ours = (np.array([1, 2, 3, 4], np.uint32), np.array([0, 2, 4], np.int64))
+    ours = [np.array([1, 2], np.uint32), np.array([3, 4], np.uint32)]
     theirs = [np.array([1, 2], np.uint32), np.array([3, 5], np.uint32)]
     assert _same_ids({"internlm-core": ours, "peer": theirs})["peer"] == {"same_ids": "1 of 2"}
 
@@ -93,13 +93,13 @@ def test_both_sides_find_the_same_control_tokens(tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     from internlm_core.tokenizer import train
 
-    from benches import tokenizer
+    from benches import encoders, tokenizer
 
     train(["the tide rises"] * 3, vocab_size=300, quiet=True).save(tmp_path / "tokenizer.json")
     arguments = (str(tmp_path / "tokenizer.json"), ["the"], ["<s>the<|im_start|> tide", "<s >"])
     results = {}
-    for name, factory in (("internlm-core", tokenizer._ours), ("peer", tokenizer._hugging_face)):
-        job = factory(*arguments)
+    for name, tool in (("internlm-core", "internlm-core"), ("peer", "tokenizers")):
+        job = encoders.job(tool, *arguments)
         results[name] = job.result(job.run(job.prepare()))
     assert tokenizer._same_ids(results)["peer"] == {"same_ids": "2 of 2"}
     assert 1 in results["peer"][0]
