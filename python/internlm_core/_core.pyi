@@ -212,6 +212,7 @@ class DedupWork:
         memory: int,
         corpus: int,
         index: str | None = None,
+        segments: list[int] = ...,
         threads: int = 0,
     ) -> DedupWork: ...
     @property
@@ -232,6 +233,7 @@ class DedupWork:
         self, first: int, texts: _ArrowStrings, code: npt.NDArray[np.bool_] | None
     ) -> None: ...
     def decide(self, part: int, firsts: list[int]) -> None: ...
+    def add_to(self, index: str, keep: npt.NDArray[np.bool_]) -> int: ...
     def outcome(
         self,
     ) -> tuple[

@@ -32,11 +32,13 @@ __all__ = [
     "FrameTexts",
     "ParquetTexts",
     "Texts",
+    "all_ids",
     "as_frame",
     "decide",
     "dedup_streamed",
     "find_on_disk",
     "sign",
+    "staged",
 ]
 
 
@@ -171,7 +173,9 @@ def find_on_disk(
         DataError: The disk is full, or a file was altered while it was used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    work = _core.DedupWork(str(folder), config.options(), memory, corpus, None, threads)
+    work = _core.DedupWork(
+        str(folder), config.options(), memory, corpus, threads=threads
+    )
     sign(work, texts, config, memory, quiet=quiet)
     return decide(work, texts, config, quiet=quiet)
 
@@ -301,22 +305,37 @@ def dedup_streamed(
     memory = int(config.max_memory or 0)
     with tempfile.TemporaryDirectory(prefix="dedup-", dir=folder) as temporary:
         work = Path(temporary)
-        texts: list[Texts] = []
-        if isinstance(frames, pl.DataFrame):
-            size = max(1, int(frames["text"].str.len_bytes().cast(pl.Int64).sum()))
-            rows = max(1, frames.height * (memory // 16) // size)
-            starts = range(0, frames.height, rows)
-            texts += [FrameTexts(frames[start : start + rows]) for start in starts]
-        else:
-            for number, frame in enumerate(_chunks(frames, memory // 16, memory // 512)):
-                path = work / f"part-{number:06}.parquet"
-                with disk_errors(path):
-                    frame.write_parquet(path, compression="lz4")
-                texts.append(ParquetTexts(path))
+        texts = staged(frames, work, memory)
         found = find_on_disk(texts, config, work / "runs", memory=memory, threads=threads)
         found.name_targets(texts)
-        ids = [source.read(["id"])["id"] for source in texts]
-        return as_frame(found, pl.concat(ids) if ids else pl.Series("id", [], dtype=pl.String))
+        return as_frame(found, all_ids(texts))
+
+
+def staged(
+    frames: Iterator[pl.DataFrame] | pl.DataFrame, folder: Path, memory: int
+) -> list[Texts]:
+    """Frames as texts that can be read more than once: a query's or files' are written to `folder`.
+
+    Raises:
+        DataError: The disk is full.
+    """
+    if isinstance(frames, pl.DataFrame):
+        size = max(1, int(frames["text"].str.len_bytes().cast(pl.Int64).sum()))
+        rows = max(1, frames.height * (memory // 16) // size)
+        return [FrameTexts(frames[start : start + rows]) for start in range(0, frames.height, rows)]
+    texts: list[Texts] = []
+    for number, frame in enumerate(_chunks(frames, memory // 16, memory // 512)):
+        path = folder / f"part-{number:06}.parquet"
+        with disk_errors(path):
+            frame.write_parquet(path, compression="lz4")
+        texts.append(ParquetTexts(path))
+    return texts
+
+
+def all_ids(texts: Sequence[Texts]) -> pl.Series:
+    """The ids of all documents, in order."""
+    ids = [source.read(["id"])["id"] for source in texts]
+    return pl.concat(ids) if ids else pl.Series("id", [], dtype=pl.String)
 
 
 def as_frame(decisions: Decisions, ids: pl.Series) -> pl.DataFrame:

@@ -46,6 +46,8 @@ pub struct Work {
     corpus: u64,
     /// Documents of an index come first; they stay.
     earlier: Vec<Chunk>,
+    /// Where its segments end, and the last of them.
+    segments: Vec<u32>,
     fixed: u32,
     chunks: BTreeMap<u32, Chunk>,
     grouping: Option<Grouping>,
@@ -71,51 +73,97 @@ impl Work {
         memory: usize,
         corpus: u64,
     ) -> Result<Self, DedupError> {
+        let mut work = Self::empty(folder, settings, memory, corpus)?;
+        work.take_chunks()?;
+        Ok(work)
+    }
+
+    fn empty(
+        folder: &Path,
+        settings: &Settings,
+        memory: usize,
+        corpus: u64,
+    ) -> Result<Self, DedupError> {
         settings.check()?;
-        let mut work = Self {
+        Ok(Self {
             folder: folder.to_owned(),
             settings: settings.clone(),
             memory: memory.max(LEAST_MEMORY),
             corpus,
             earlier: Vec::new(),
+            segments: Vec::new(),
             fixed: 0,
             chunks: BTreeMap::new(),
             grouping: None,
-        };
-        for number in chunks::numbers(folder)? {
-            work.take_chunk(number, Trust::Unsure)?;
-        }
-        Ok(work)
+        })
     }
 
     /// As `open`, with the chunks of an index, whose documents come first and stay.
+    ///
+    /// `segments` are the numbers of documents that were added together; within each the keep order
+    /// holds, and a segment comes before those after it. Chunks beyond them are none of the index's.
     ///
     /// # Errors
     /// As `open`; a damaged index.
     pub fn beside(
         folder: &Path,
         index: &Path,
+        segments: &[u32],
         settings: &Settings,
         memory: usize,
         corpus: u64,
     ) -> Result<Self, DedupError> {
-        let mut work = Self::open(folder, settings, memory, corpus)?;
-        work.chunks.clear();
-        for number in chunks::numbers(index)? {
+        let mut work = Self::empty(folder, settings, memory, corpus)?;
+        for &documents in segments {
+            work.fixed += documents;
+            work.segments.push(work.fixed);
+        }
+        let mut next = 0;
+        for number in chunks::numbers(index)?.into_iter().filter(|&number| number < work.fixed) {
             let tag = fingerprint(settings);
-            let first = work.fixed;
-            let chunk = Chunk::open(index, number, first, settings, tag, Trust::Whole)?;
-            let Some(chunk) = chunk.filter(|chunk| number == first || chunk.rows == 0) else {
-                let what = format!("document {first} is missing");
-                return Err(DedupError::Damaged { path: index.to_owned(), what });
-            };
-            work.fixed += chunk.rows;
+            let chunk = Chunk::open(index, number, number, settings, tag, Trust::Whole)?;
+            let Some(chunk) = chunk.filter(|_| number == next) else { break };
+            next += chunk.rows;
             work.earlier.push(chunk);
         }
-        for number in chunks::numbers(folder)? {
-            work.take_chunk(number, Trust::Unsure)?;
+        if next != work.fixed {
+            let what = format!("document {next} of {} is missing", work.fixed);
+            return Err(DedupError::Damaged { path: index.to_owned(), what });
         }
+        work.take_chunks()?;
         Ok(work)
+    }
+
+    fn take_chunks(&mut self) -> Result<(), DedupError> {
+        for number in chunks::numbers(&self.folder)? {
+            self.take_chunk(number, Trust::Unsure)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the documents for which `keep` is true as the next segment of an index, which has what
+    /// was given to `beside`; returns how many they are. They count once the index says so.
+    ///
+    /// # Errors
+    /// Not one value a document; a full disk.
+    pub fn add_to(&self, index: &Path, keep: &[bool]) -> Result<u32, DedupError> {
+        let (documents, values) = (self.documents() as usize, keep.len());
+        if documents != values {
+            return Err(DedupError::Lengths { name: "keep", documents, values });
+        }
+        for number in chunks::numbers(index)?.into_iter().filter(|&number| number >= self.fixed) {
+            chunks::remove(index, number)?;
+        }
+        let mut next = self.fixed;
+        for chunk in self.chunks.values() {
+            let keep = &keep[chunk.first as usize..][..chunk.rows as usize];
+            let kept = keep.iter().filter(|&&keep| keep).count() as u32;
+            if kept > 0 {
+                chunk.write_some(index, next, keep, fingerprint(&self.settings))?;
+            }
+            next += kept;
+        }
+        Ok(next - self.fixed)
     }
 
     fn take_chunk(&mut self, number: u32, trust: Trust) -> Result<(), DedupError> {
@@ -189,9 +237,9 @@ impl Work {
         let Settings { threshold, verify, clusters, max_candidates, .. } = self.settings;
         let chunks: Vec<(u32, u32)> =
             self.chunks().map(|chunk| (chunk.first, chunk.rows)).collect();
-        let (tag, memory, fixed) = (self.chunk_tag(), self.memory, self.fixed);
+        let (tag, memory, segments) = (self.chunk_tag(), self.memory, &self.segments);
         let words = format!(
-            "{tag} {threshold} {verify:?} {clusters:?} {max_candidates} {memory} {fixed} {chunks:?}"
+            "{tag} {threshold} {verify:?} {clusters:?} {max_candidates} {memory} {segments:?} {chunks:?}"
         );
         xxh3_64(words.as_bytes())
     }

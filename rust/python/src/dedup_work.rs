@@ -42,7 +42,7 @@ impl DedupWork {
 #[pymethods]
 impl DedupWork {
     #[new]
-    #[pyo3(signature = (folder, options, memory, corpus, index=None, threads=0))]
+    #[pyo3(signature = (folder, options, memory, corpus, index=None, segments=vec![], threads=0))]
     fn new(
         py: Python<'_>,
         folder: PathBuf,
@@ -50,11 +50,12 @@ impl DedupWork {
         memory: usize,
         corpus: u64,
         index: Option<PathBuf>,
+        segments: Vec<u32>,
         threads: usize,
     ) -> PyResult<Self> {
         let settings = Settings::from(options);
         let open = || match index {
-            Some(index) => Work::beside(&folder, &index, &settings, memory, corpus),
+            Some(index) => Work::beside(&folder, &index, &segments, &settings, memory, corpus),
             None => Work::open(&folder, &settings, memory, corpus),
         };
         Ok(Self { work: in_pool(py, threads, open)?.map_err(failure)?, threads })
@@ -125,6 +126,16 @@ impl DedupWork {
 
     fn decide(&self, py: Python<'_>, part: usize, firsts: Vec<u32>) -> PyResult<()> {
         self.in_pool(py, |work| work.decide(part, &firsts))
+    }
+
+    fn add_to(
+        &self,
+        py: Python<'_>,
+        index: PathBuf,
+        keep: PyReadonlyArray1<'_, bool>,
+    ) -> PyResult<u32> {
+        let keep = keep.as_slice()?;
+        self.in_pool(py, |work| work.add_to(&index, keep))
     }
 
     fn outcome<'py>(&self, py: Python<'py>) -> PyResult<Found<'py>> {

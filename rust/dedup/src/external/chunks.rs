@@ -51,6 +51,20 @@ fn file(folder: &Path, number: u32, kind: &str) -> PathBuf {
     folder.join(format!("chunk-{number:010}.{kind}"))
 }
 
+/// Removes what there is of a chunk.
+pub(crate) fn remove(folder: &Path, number: u32) -> Result<(), DedupError> {
+    for kind in ["sizes", "bands", "same", "keep", "signatures"] {
+        let path = file(folder, number, kind);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DedupError::File { path, source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 pub(crate) fn slot_of_key(record: &BandKey) -> usize {
     (record.key >> 56) as usize
 }
@@ -200,6 +214,76 @@ impl Chunk {
         }
         writer.finish()?;
         write_all(file(folder, number, "sizes"), tag, (0..documents).map(|_| 0))
+    }
+}
+
+impl Chunk {
+    /// Writes some of its documents as chunk `number` of another folder; `keep` has one value for
+    /// each document of the chunk.
+    pub(crate) fn write_some(
+        &self,
+        folder: &Path,
+        number: u32,
+        keep: &[bool],
+        tag: u64,
+    ) -> Result<(), DedupError> {
+        let path = |kind| file(folder, number, kind);
+        let mut count = 0;
+        let next = |&keep: &bool| {
+            count += u32::from(keep);
+            count - u32::from(keep)
+        };
+        let numbers: Vec<u32> = keep.iter().map(next).collect();
+        let some = Chosen { keep, numbers: &numbers, tag };
+        some.copy(self.keep.clone(), path("keep"), 1, |_| 0)?;
+        some.copy(self.same.clone(), path("same"), SLOTS, slot_of_identity)?;
+        some.copy(self.bands.clone(), path("bands"), SLOTS, slot_of_key)?;
+        if let Some(signatures) = &self.signatures {
+            let (mut writer, mut records) =
+                (RunWriter::new(path("signatures"), 1, tag)?, signatures.all()?);
+            while let Some(content) = records.next()? {
+                let row = content.place as usize;
+                if keep[row] {
+                    writer.push(&Content { place: numbers[row], ..content }, 0)?;
+                }
+            }
+            writer.finish_synced()?;
+        }
+        let (mut writer, mut records) = (RunWriter::new(path("sizes"), 1, tag)?, self.sizes.all()?);
+        for &keep in keep {
+            if let Some(size) = records.next()?.filter(|_| keep) {
+                writer.push(&size, 0)?;
+            }
+        }
+        writer.finish_synced()
+    }
+}
+
+/// Some documents of a chunk, and the numbers they get.
+struct Chosen<'a> {
+    keep: &'a [bool],
+    numbers: &'a [u32],
+    tag: u64,
+}
+
+impl Chosen<'_> {
+    fn copy<R: Record>(
+        &self,
+        run: Run<R>,
+        path: PathBuf,
+        slots: usize,
+        slot: impl Fn(&R) -> usize,
+    ) -> Result<(), DedupError> {
+        let mut writer = RunWriter::new(path, slots, self.tag)?;
+        let mut records = run.based(0).all()?;
+        while let Some(record) = records.next()? {
+            let document = record.document().unwrap_or_default() as usize;
+            if self.keep[document] {
+                let record = record.renumber(|_| self.numbers[document]);
+                writer.push(&record, slot(&record))?;
+            }
+        }
+        writer.finish_synced()
     }
 }
 

@@ -101,19 +101,21 @@ impl Work {
         self.folder.join(format!("{name}.run"))
     }
 
-    /// Documents in keep order; fixed ones come first, as they lie.
+    /// Documents in keep order: those of an index first, segment by segment.
     fn order(&self) -> Result<Vec<u32>, DedupError> {
-        let documents = self.documents() as usize;
-        let runs: Vec<_> = self.chunks().filter(|chunk| chunk.first >= self.fixed).collect();
-        let runs = runs.into_iter().map(|chunk| chunk.keep.clone()).collect();
-        let name = |number| self.file(&format!("keep-{number}"));
+        let mut order = Vec::with_capacity(self.documents() as usize);
         let tag = self.group_tag();
-        let runs = few_enough(runs, 1, |_| 0, name, tag, self.memory / 8)?;
-        let mut merge = Merge::new(&runs, 0..1, self.memory / 8)?;
-        let mut order: Vec<u32> = Vec::with_capacity(documents);
-        order.extend(0..self.fixed);
-        while let Some(record) = merge.next()? {
-            order.push(record.document);
+        let ends = self.segments.iter().copied().chain([self.documents()]);
+        for (segment, end) in ends.enumerate() {
+            let start = order.len() as u32;
+            let inside = self.chunks().filter(|chunk| (start..end).contains(&chunk.first));
+            let runs = inside.map(|chunk| chunk.keep.clone()).collect();
+            let name = |number| self.file(&format!("keep-{segment}-{number}"));
+            let runs = few_enough(runs, 1, |_| 0, name, tag, self.memory / 8)?;
+            let mut merge = Merge::new(&runs, 0..1, self.memory / 8)?;
+            while let Some(record) = merge.next()? {
+                order.push(record.document);
+            }
         }
         Ok(order)
     }

@@ -8,9 +8,14 @@ pub(crate) trait Record: Ord + Sized + Send {
     /// Reads one from the front of `bytes`, and how many bytes it took; `None` if that is not all.
     fn take(bytes: &[u8]) -> Option<(Self, usize)>;
 
-    /// Adds `base` to the document numbers, which count from the beginning of their file.
-    fn rebase(self, _base: u32) -> Self {
+    /// Its document's number becomes `number(it)`; records without one stay as they are.
+    fn renumber(self, _number: impl FnOnce(u32) -> u32) -> Self {
         self
+    }
+
+    /// Its document's number.
+    fn document(&self) -> Option<u32> {
+        None
     }
 }
 
@@ -68,8 +73,12 @@ impl Record for BandKey {
         Some((Self { key: cursor.u64()?, document: cursor.u32()? }, 12))
     }
 
-    fn rebase(self, base: u32) -> Self {
-        Self { document: self.document + base, ..self }
+    fn renumber(self, number: impl FnOnce(u32) -> u32) -> Self {
+        Self { document: number(self.document), ..self }
+    }
+
+    fn document(&self) -> Option<u32> {
+        Some(self.document)
     }
 }
 
@@ -92,8 +101,12 @@ impl Record for Same {
         Some((Self { identity, document: cursor.u32()? }, 28))
     }
 
-    fn rebase(self, base: u32) -> Self {
-        Self { document: self.document + base, ..self }
+    fn renumber(self, number: impl FnOnce(u32) -> u32) -> Self {
+        Self { document: number(self.document), ..self }
+    }
+
+    fn document(&self) -> Option<u32> {
+        Some(self.document)
     }
 }
 
@@ -119,8 +132,12 @@ impl Record for KeepKey {
         Some((Self { key, document }, cursor.at))
     }
 
-    fn rebase(self, base: u32) -> Self {
-        Self { document: self.document + base, ..self }
+    fn renumber(self, number: impl FnOnce(u32) -> u32) -> Self {
+        Self { document: number(self.document), ..self }
+    }
+
+    fn document(&self) -> Option<u32> {
+        Some(self.document)
     }
 }
 
@@ -236,6 +253,7 @@ mod tests {
         there_and_back(&Content { place: 5, code: true, bytes: b"text".to_vec() });
         there_and_back(&Removed { document: 1, target: 2, similarity: 0.7_f64.to_bits() });
         there_and_back(&77_u32);
-        assert_eq!(BandKey { key: 1, document: 2 }.rebase(40).document, 42);
+        assert_eq!(BandKey { key: 1, document: 2 }.renumber(|it| it + 40).document, 42);
+        assert_eq!(77_u32.renumber(|it| it + 1), 77);
     }
 }

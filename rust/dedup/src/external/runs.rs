@@ -42,6 +42,7 @@ pub(crate) struct RunWriter {
     buffer: Vec<u8>,
     checksum: Xxh3,
     notes: [u64; 2],
+    synced: bool,
 }
 
 impl RunWriter {
@@ -61,6 +62,7 @@ impl RunWriter {
             buffer: Vec::with_capacity(BLOCK + 64),
             checksum: Xxh3::new(),
             notes: [0; 2],
+            synced: false,
         })
     }
 
@@ -98,6 +100,12 @@ impl RunWriter {
         Ok(())
     }
 
+    /// As `finish`, for a file that is to outlive a power cut.
+    pub(crate) fn finish_synced(mut self) -> Result<(), DedupError> {
+        self.synced = true;
+        self.finish()
+    }
+
     /// Makes the file whole and gives it its name.
     pub(crate) fn finish(mut self) -> Result<(), DedupError> {
         self.flush()?;
@@ -116,6 +124,9 @@ impl RunWriter {
         let checksum = self.checksum.digest().to_le_bytes();
         if let Some(mut file) = self.file.take() {
             file.write_all(&checksum).map_err(failed(&self.path))?;
+            if self.synced {
+                file.sync_all().map_err(failed(&self.path))?;
+            }
         }
         fs::rename(&self.partial, &self.path).map_err(failed(&self.path))
     }
@@ -267,7 +278,7 @@ impl<R: Record> Records<R> {
         loop {
             if let Some((record, length)) = R::take(&self.buffer[self.taken..]) {
                 self.taken += length;
-                return Ok(Some(record.rebase(self.base)));
+                return Ok(Some(record.renumber(|document| document + self.base)));
             }
             if self.at == self.end {
                 if self.taken == self.buffer.len() {
