@@ -224,9 +224,7 @@ def main() -> None:
     if options.what == "signatures":
         row = signatures(options.documents, memory, options.folder)
     elif options.what == "corpus":
-        row = compare(
-            options.megabytes, memory, options.folder, options.rounds, options.threads
-        )
+        row = compare(options.megabytes, memory, options.folder, options.rounds, options.threads)
     else:
         row = one_run(options.way, options.folder, memory, options.threads)
     print(json.dumps(row, indent=None if options.what == "run" else 2))

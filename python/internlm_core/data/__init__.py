@@ -9,6 +9,7 @@ from internlm_core._lazy import attach
 if TYPE_CHECKING:
     from internlm_core.data import ray, readers
     from internlm_core.data.config import PipelineConfig, SourceConfig
+    from internlm_core.data.dedup_index import DedupIndex
     from internlm_core.data.extraction import Extracted, PageResult, extract_html, extract_pages
     from internlm_core.data.language import detect_language
     from internlm_core.data.near_duplicates import DedupConfig, dedup
@@ -24,6 +25,7 @@ __all__ = [
     "METRICS",
     "SCHEMA",
     "DedupConfig",
+    "DedupIndex",
     "Extracted",
     "PageResult",
     "Pipeline",
@@ -49,6 +51,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "DedupConfig": "near_duplicates",
+        "DedupIndex": "dedup_index",
         "Extracted": "extraction",
         "METRICS": "statistics",
         "PageResult": "extraction",

@@ -1,4 +1,4 @@
-"""`internlm-core data`: run a pipeline, draw the report of a run, look at its thresholds."""
+"""`internlm-core data`: run a pipeline, deduplicate, draw a run's report, look at its thresholds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from internlm_core.data.dedup_commands import register_dedup
+
 if TYPE_CHECKING:
     import argparse
 
     from internlm_core.data.pipeline import Pipeline, RunSummary
 
-__all__ = ["register"]
+__all__ = ["register", "say_faults"]
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +53,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     near.add_argument("--html", metavar="FILE", help="write them as a page, in full")
     near.add_argument("--json", metavar="FILE", help="write them as JSON lines, - for the output")
     near.set_defaults(run=_borderline)
+    register_dedup(commands)
 
     report = commands.add_parser("report", help="draw report.html of a finished run again")
     report.add_argument("folder", help="run folder")
@@ -88,10 +91,11 @@ def _run(options: argparse.Namespace) -> int:
     summary = pipeline.run(options.out, quiet=options.quiet)
     if not options.quiet:
         print_summary(summary, console)
-    return _say_faults(summary)
+    return say_faults(summary)
 
 
-def _say_faults(summary: RunSummary) -> int:
+def say_faults(summary: RunSummary) -> int:
+    """Name damaged inputs; returns the exit code, 0 where there are none."""
     from internlm_core._progress import console
 
     if not summary.faults:

@@ -89,6 +89,9 @@ class DedupStageConfig(DedupConfig):
     enabled: bool = True
     max_memory: ByteSize | None = Field(ByteSize(4_000_000_000), ge=1_000_000)
     """Bytes to work in: a corpus of more is deduplicated on disk, with the same outcome."""
+    index: str | None = None
+    """Folder of a `DedupIndex`, made if need be: documents like one of it go, and what stays joins it.
+    Relative to where the command is run."""
 
 
 class PipelineConfig(Config):

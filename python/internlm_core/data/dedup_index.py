@@ -167,9 +167,7 @@ class DedupIndex:
         rows = [{k: s[k] for k in ("name", "documents")} for s in self._manifest["segments"]]
         return pl.DataFrame(rows, schema={"name": pl.String, "documents": pl.Int64})
 
-    def query(
-        self, data: Any, *, max_memory: int | None = None, threads: int = 0
-    ) -> pl.DataFrame:
+    def query(self, data: Any, *, max_memory: int | None = None, threads: int = 0) -> pl.DataFrame:
         """Compare documents with the index and with each other, and change nothing.
 
         Args:
@@ -227,9 +225,7 @@ class DedupIndex:
         """The documents of the first `segments` segments, all by default."""
         chosen = self._manifest["segments"][:segments]
         names = [file["name"] for segment in chosen for file in segment["files"]]
-        return [
-            ParquetTexts(self.folder / name) for name in names if name.startswith("records-")
-        ]
+        return [ParquetTexts(self.folder / name) for name in names if name.startswith("records-")]
 
     def _take(
         self, data: Any, name: str | None, max_memory: int | None, threads: int
@@ -297,7 +293,7 @@ class DedupIndex:
         )
         sign(work, texts, self.config, memory, quiet=quiet)
         found = decide(work, texts, self.config, earlier=earlier, quiet=quiet)
-        found.name_targets([*earlier, *texts])
+        found.name_targets([*earlier, *texts], as_strings=True)
         if name is not None and before == len(known):
             self._add(work, texts, found, name, token)
         return found
@@ -372,11 +368,8 @@ class DedupIndex:
 
 def _settings(config: DedupConfig) -> dict[str, Any]:
     """What an index depends on."""
-    return {
-        name: getattr(config, name)
-        for name in DedupConfig.model_fields
-        if name != "max_memory"
-    }
+    fields = DedupConfig.model_fields.keys() - {"max_memory"}
+    return {name: getattr(config, name) for name in sorted(fields)}
 
 
 def _checksum(manifest: dict[str, Any]) -> str:

@@ -112,14 +112,15 @@ class Decisions:
     _targets: npt.NDArray[np.uint32] | None = None
     _target_ids: pl.Series | None = None
 
-    def name_targets(self, texts: Sequence[Texts]) -> None:
+    def name_targets(self, texts: Sequence[Texts], *, as_strings: bool = False) -> None:
         """Read the ids of the documents that others are duplicates of; `texts` are all, in order."""
         self._targets = np.unique(self.duplicate_of[~self.keep])
         ids, start = [], 0
         for source in texts:
             first, last = np.searchsorted(self._targets, [start, start + source.rows])
             if first < last:
-                ids.append(source.read(["id"])["id"].gather(self._targets[first:last] - start))
+                some = source.read(["id"])["id"].gather(self._targets[first:last] - start)
+                ids.append(some.cast(pl.String) if as_strings else some)
             start += source.rows
         self._target_ids = pl.concat(ids) if ids else pl.Series("id", [], dtype=pl.String)
 
@@ -173,9 +174,7 @@ def find_on_disk(
         DataError: The disk is full, or a file was altered while it was used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    work = _core.DedupWork(
-        str(folder), config.options(), memory, corpus, threads=threads
-    )
+    work = _core.DedupWork(str(folder), config.options(), memory, corpus, threads=threads)
     sign(work, texts, config, memory, quiet=quiet)
     return decide(work, texts, config, quiet=quiet)
 
@@ -311,9 +310,7 @@ def dedup_streamed(
         return as_frame(found, all_ids(texts))
 
 
-def staged(
-    frames: Iterator[pl.DataFrame] | pl.DataFrame, folder: Path, memory: int
-) -> list[Texts]:
+def staged(frames: Iterator[pl.DataFrame] | pl.DataFrame, folder: Path, memory: int) -> list[Texts]:
     """Frames as texts that can be read more than once: a query's or files' are written to `folder`.
 
     Raises:

@@ -6,11 +6,13 @@ the texts that are left, all at once. Then the parts are cut into the shards of 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
 from collections import Counter
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -20,6 +22,7 @@ from internlm_core import __version__
 from internlm_core._files import file_digest, read_json, write_json
 from internlm_core._optional import require
 from internlm_core._progress import Task
+from internlm_core.data.dedup_index import DedupIndex
 from internlm_core.data.dedup_on_disk import Decisions, ParquetTexts, find_on_disk
 from internlm_core.data.edits import EditSummary
 from internlm_core.data.ledger import Counts, IdCheck
@@ -34,7 +37,6 @@ from internlm_core.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from internlm_core.data.config import PipelineConfig
     from internlm_core.data.readers import FoundFiles, InputGroup
@@ -159,6 +161,8 @@ class Run:
             return None
         memory = self._config.dedup.max_memory
         parts = list(self._part_paths())
+        if self._config.dedup.index is not None:
+            return self._dedup_with_index(Path(self._config.dedup.index), parts)
         if memory is not None and _IN_MEMORY * sum(map(file_size, parts)) > memory:
             sources = [ParquetTexts(part, open_only=True) for part in parts]
             decisions = find_on_disk(
@@ -188,6 +192,24 @@ class Run:
                 task.advance(found.height)
             write_parquet(found, path)
         return pl.read_parquet(path)
+
+    def _dedup_with_index(self, folder: Path, parts: list[Path]) -> Decisions:
+        """Compare with an index, and add what stays to it."""
+        config = self._config.dedup
+        index = DedupIndex.at(folder, config)
+        # A run that was added before finds what it found then, and adds nothing.
+        run = read_json(self._folder.run_json)
+        told = orjson.dumps([run["configuration"], run["inputs"]], option=orjson.OPT_SORT_KEYS)
+        with index.locked():
+            return index.compare(
+                [ParquetTexts(part, open_only=True) for part in parts],
+                self._folder.work / "dedup",
+                memory=int(config.max_memory or 4_000_000_000),
+                threads=self._threads,
+                quiet=self._quiet,
+                name=self._folder.path.name,
+                token=hashlib.sha256(told).hexdigest(),
+            )
 
     # --- write: shards, counts, run.json ----------------------------------------------------------
 

@@ -126,7 +126,8 @@ class Pipeline:
         with folder_lock(folder.path):
             run = Run(self.config, found, folder, threads, quiet=quiet, map_engine=map_engine)
             summary = RunSummary(folder.path, run.finish())
-        if not summary.kept:
+        # A dump may hold nothing that an index of earlier ones has not.
+        if not summary.kept and self.config.dedup.index is None:
             raise DataError(_nothing_kept(summary))
         return summary
 
