@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 import sysconfig
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +269,128 @@ def test_repeated_ids_cost_no_row() -> None:
     )
     with pytest.warns(UserWarning, match="1 rows repeat the id"):
         assert kept(frame) == [0, 1]
+
+
+# Faults that other tools are known for, by their numbers in our list of cases.
+
+
+def test_hundreds_of_thousands_of_pairs_are_all_found() -> None:
+    """Case 12: keys of 32 bits would collide about ten times here."""
+    text = pl.format("tale {} of {} and {} with the end {}", *[pl.col("n") + k for k in range(4)])
+    texts = pl.DataFrame({"n": range(300_000)}).select(text=text)["text"]
+    frame = dedup(pl.concat([texts, texts]))
+    assert frame["keep"].sum() == 300_000
+    assert (frame["cluster"].value_counts()["count"] == 2).all()
+
+
+def test_hash_and_keeps_do_not_depend_on_the_process() -> None:
+    """Cases 8 to 10: bytes of signatures, and who stays, under other hash seeds and a round trip."""
+    script = (
+        "import polars as pl, pickle, hashlib\n"
+        "from internlm_core.data.near_duplicates import dedup, signatures\n"
+        "texts = pl.Series(['same text', 'other words here', 'same text', 'Same  text!'])\n"
+        "slots = pickle.loads(pickle.dumps(signatures(texts)))\n"
+        "assert slots.dtype == 'uint32' and (slots == signatures(texts)).all()\n"
+        "print(hashlib.sha256(slots.astype('<u4').tobytes()).hexdigest(), dedup(texts).rows())\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+    assert outputs.pop().startswith("e476a139f013d110d66e119de822d0cc")
+
+
+def test_the_same_member_stays_on_any_number_of_threads() -> None:
+    """Case 22: 1,000 texts, 200 of them with three copies each."""
+    rng = random.Random(22)
+    texts = [" ".join(rng.choices(WORDS, k=30)) for _ in range(1_000)]
+    texts += [text + " edited" for text in texts[:200] for _ in range(3)]
+    want = dedup(pl.Series(texts), threads=1)
+    assert want["keep"].sum() == 1_000
+    for threads in (4, 16):
+        assert dedup(pl.Series(texts), threads=threads).equals(want)
+
+
+def test_one_very_long_text_takes_little_memory() -> None:
+    """Case 27: 5,000,000 different words, 256 hashes; nothing of shingles times functions."""
+    script = """
+        import resource
+        import polars as pl
+        from internlm_core.data.near_duplicates import signatures
+        text = " ".join(f"w{i:x}" for i in range(5_000_000))
+        series = pl.Series([text])
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        slots = signatures(series, permutations=256)
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        assert more < 100 * 1024, more
+        # The same as from its parts: the slot of a union is the smaller one.
+        words = text.split(" ")
+        parts = [" ".join(words[i : i + 100_004]) for i in range(0, 5_000_000, 100_000)]
+        assert (signatures(pl.Series(parts), permutations=256).min(axis=0) == slots[0]).all()
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)
+
+
+def test_a_crowd_of_one_notice_keeps_one() -> None:
+    """Case 28: 300,000 copies and 1,000 other texts; the work is that of 30,000."""
+    from internlm_core import _core
+    from internlm_core.data.near_duplicates import DedupConfig
+
+    rng = random.Random(28)
+    others = [" ".join(rng.choices(WORDS, k=20)) for _ in range(1_000)]
+
+    def run(copies: int) -> tuple[int, int]:
+        texts = pl.Series(["this site uses cookies to remember you and others"] * copies + others)
+        rank = np.arange(len(texts), dtype=np.uint32)
+        keep, *_, effort = _core.find_duplicates(texts, None, rank, DedupConfig().options(), 0)
+        return int(keep.sum()), effort[2]
+
+    assert run(300_000) == run(30_000) == (1_001, 0)
+
+
+@pytest.mark.parametrize("kind", ["dictionary", "large", "view", "sliced", "chunked"])
+def test_strings_of_any_arrow_type(kind: str) -> None:
+    """Cases 36 and 37: dictionary, 64-bit offsets, views, slices with an offset, many chunks."""
+    pa = pytest.importorskip("pyarrow")
+    texts = ["x y z", "p q r", "x y z", "s t u v w x"]
+    plain = pa.array(texts)
+    columns = {
+        "dictionary": plain.dictionary_encode(),
+        "large": plain.cast(pa.large_string()),
+        "view": plain.cast(pa.string_view()),
+        "sliced": pa.array(["before", *texts, "after"]).slice(1, 4),
+        "chunked": pa.chunked_array([texts[:1], [], texts[1:3], texts[3:]]),
+    }
+    want = kept(texts)
+    assert dedup(columns[kind])["keep"].arg_true().to_list() == want == [0, 1, 3]
+    table = pa.table({"id": ["a", "b", "c", "d"], "text": columns[kind]})
+    assert dedup(table)["id"].filter(dedup(table)["keep"]).to_list() == ["a", "b", "d"]
+    assert dedup(columns[kind], max_memory="1MB").equals(dedup(columns[kind]))
+
+
+def test_unused_slots_are_pointed_out() -> None:
+    with pytest.warns(UserWarning, match=r"20 × 5 leaves 28 of 128 slots unused; bands=25"):
+        dedup(pl.Series(["a text"]), bands=20)
+
+
+def test_unlike_texts_score_nothing() -> None:
+    """A weak family makes disjoint texts score above a half."""
+    rng = random.Random(3)
+    texts = [" ".join(f"d{i}w{rng.randrange(10**9)}" for _ in range(60)) for i in range(400)]
+    slots = signatures(pl.Series(texts))
+    equal = [(slots[i] == slots[i + 200]).mean() for i in range(200)]
+    assert np.mean(equal) < 0.001
+
+
+def test_one_row_or_none_is_a_valid_input() -> None:
+    for texts in ([], [""], ["a b c"]):
+        assert dedup(pl.Series(texts, dtype=pl.String), threads=16)["keep"].all()
+        on_disk = dedup(pl.Series(texts, dtype=pl.String), max_memory="1MB")
+        assert on_disk["keep"].to_list() == [True] * len(texts)

@@ -67,9 +67,9 @@ def _dedup(options: argparse.Namespace) -> int:
     clusters = write_clusters(summary.folder)
     if not options.quiet:
         print_summary(summary, console)
-        sizes = clusters.group_by("cluster").len().sort("len", descending=True)
+        sizes = clusters["cluster"].value_counts()["count"].to_list()
         console.print(
-            f"clusters: {sizes.height}, the largest of {sizes['len'].max() or 0} documents; "
+            f"clusters: {len(sizes)}, the largest of {max(sizes, default=0)} documents; "
             f"see {summary.folder / 'clusters.parquet'}",
             markup=False,
         )
