@@ -28,11 +28,11 @@ pub fn line_metrics(text: &str, index: &Index, repeats: &mut Repeats, metrics: &
     let chars = index.counts.chars as f64;
     gopher_quality(text, metrics);
     repeats.reset();
-    split_runs(trim_end(trim_start(text)), 2, |part| push(repeats, part));
+    split_runs(trim_end(trim_start(text)), 2, |part| push(text, index, repeats, part));
     metrics.ratio(Metric::DuplicateParagraphShare, repeats.repeated as f64, repeats.total as f64);
     metrics.ratio(Metric::DuplicateParagraphCharShare, repeats.repeated_chars as f64, chars);
     repeats.reset();
-    split_runs(text, 1, |part| push(repeats, part));
+    split_runs(text, 1, |part| push(text, index, repeats, part));
     metrics.ratio(Metric::DuplicateLineShare, repeats.repeated as f64, repeats.total as f64);
     metrics.ratio(Metric::DuplicateLineCharShare, repeats.repeated_chars as f64, chars);
     fineweb(text, index, repeats, metrics);
@@ -58,8 +58,14 @@ pub fn c4_metrics(
     metrics.count(Metric::ProseSentences, outcome.sentences);
 }
 
-fn push(repeats: &mut Repeats, part: &str) {
-    repeats.push(xxh3_64(part.as_bytes()), part.chars().count() as u64);
+fn push(text: &str, index: &Index, repeats: &mut Repeats, part: &str) {
+    repeats.push(xxh3_64(part.as_bytes()), chars(text, index, part) as u64);
+}
+
+/// Characters of a part of `text`.
+fn chars(text: &str, index: &Index, part: &str) -> usize {
+    let from = part.as_ptr() as usize - text.as_ptr() as usize;
+    index.chars(from, from + part.len())
 }
 
 fn gopher_quality(text: &str, metrics: &mut Metrics) {
@@ -73,13 +79,24 @@ fn gopher_quality(text: &str, metrics: &mut Metrics) {
     metrics.ratio(Metric::EllipsisLineShare, ellipses as f64, lines as f64);
 }
 
+/// What line feeds part.
+fn lines_of(text: &str) -> impl Iterator<Item = &str> {
+    let mut from = 0;
+    let ends = memchr::memchr_iter(b'\n', text.as_bytes()).chain([text.len()]);
+    ends.map(move |to| {
+        let line = &text[from..to];
+        from = to + 1;
+        line
+    })
+}
+
 fn fineweb(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metrics) {
     let table = classes::table();
     let (mut lines, mut terminal, mut short) = (0u64, 0u64, 0u64);
     repeats.reset();
-    for line in text.split('\n').filter(|line| !trim_start(line).is_empty()) {
+    for line in lines_of(text).filter(|line| !trim_start(line).is_empty()) {
         let last = line.chars().next_back().unwrap_or(' ');
-        let chars = line.chars().count();
+        let chars = chars(text, index, line);
         lines += 1;
         terminal += u64::from(table[last as usize] & TERMINAL != 0);
         short += u64::from(chars <= SHORT_LINE);
@@ -107,7 +124,7 @@ pub fn trim_end(text: &str) -> &str {
 fn split_runs<'a>(text: &'a str, least: usize, mut part: impl FnMut(&'a str)) {
     let bytes = text.as_bytes();
     let (mut from, mut at) = (0, 0);
-    while let Some(offset) = bytes[at..].iter().position(|&byte| byte == b'\n') {
+    while let Some(offset) = memchr::memchr(b'\n', &bytes[at..]) {
         at += offset;
         let run = bytes[at..].iter().take_while(|&&byte| byte == b'\n').count();
         if run >= least {
@@ -121,29 +138,40 @@ fn split_runs<'a>(text: &'a str, least: usize, mut part: impl FnMut(&'a str)) {
 
 /// Lines as Python's `str.splitlines` cuts them.
 pub fn split_lines<'a>(text: &'a str, mut line: impl FnMut(&'a str)) {
-    let is_break = |c: char| {
-        matches!(
-            c,
-            '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'
-                ..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
-        )
-    };
-    let mut rest = text;
-    while !rest.is_empty() {
-        let Some(at) = rest.find(is_break) else {
-            line(rest);
-            return;
+    let bytes = text.as_bytes();
+    let (mut from, mut at) = (0, 0);
+    while let Some(offset) = bytes[at..].iter().position(|&byte| MAY_BREAK[usize::from(byte)]) {
+        at += offset;
+        let width = match &bytes[at..] {
+            [b'\r', b'\n', ..] | [0xc2, 0x85, ..] => 2,
+            [0xe2, 0x80, 0xa8 | 0xa9, ..] => 3,
+            [0xc2 | 0xe2, ..] => {
+                at += 1;
+                continue;
+            }
+            _ => 1,
         };
-        line(&rest[..at]);
-        let after = &rest[at..];
-        let width = if after.starts_with("\r\n") {
-            2
-        } else {
-            after.chars().next().map_or(1, char::len_utf8)
-        };
-        rest = &after[width..];
+        line(&text[from..at]);
+        at += width;
+        from = at;
+    }
+    if from < text.len() {
+        line(&text[from..]);
     }
 }
+
+/// Bytes that are a line break of Python's or begin one: U+0085, U+2028 and U+2029 are those of more
+/// than one byte.
+static MAY_BREAK: [bool; 256] = {
+    let mut table = [false; 256];
+    let breaks = *b"\n\r\x0b\x0c\x1c\x1d\x1e\xc2\xe2";
+    let mut at = 0;
+    while at < breaks.len() {
+        table[breaks[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,14 @@ use super::sentences::Kind;
 use super::split::Splitter;
 use crate::vocabulary::{Judge, hash, look_at};
 
-/// A text begins with at most so many chunks known from texts before it.
-const REMEMBERED: usize = 1 << 15;
-const SLOTS: usize = 1 << 17;
+/// A text begins with at most so many chunks known from texts before it: cutting one anew takes ten
+/// times as long as fetching it from the third-level cache.
+const REMEMBERED: usize = 1 << 17;
+const SLOTS: usize = 1 << 13;
 
 /// A token, whatever its text.
 #[derive(Clone, Copy)]
+#[repr(align(16))]
 pub struct Token {
     /// The text in which it was last met, and its number there.
     text: u32,
@@ -22,72 +24,111 @@ pub struct Token {
     pub chars: u32,
     /// As in `Word`.
     pub flags: u16,
-    /// Its number in patterns.
-    pub pattern: u16,
-    /// What it is to the sentencizer.
-    pub kind: Kind,
+    /// What it is to patterns and to the sentencizer.
+    pub look: Look,
 }
 
-impl Token {
-    /// Whether a pattern may begin with it.
-    pub fn begins_pattern(&self) -> bool {
-        self.pattern & BEGINS != 0
+/// What a token is to patterns and to the sentencizer.
+#[derive(Clone, Copy)]
+pub struct Look(u16);
+
+const KIND_SHIFT: u32 = 12;
+
+impl Look {
+    fn of(token: &str) -> Self {
+        Self(patterns().token(token) | (Kind::of(token) as u16) << KIND_SHIFT)
     }
+
+    /// Its number in patterns.
+    pub fn pattern(self) -> u16 {
+        self.0 & !(3 << KIND_SHIFT)
+    }
+
+    /// Whether a pattern may begin with it.
+    pub fn begins_pattern(self) -> bool {
+        self.0 & BEGINS != 0
+    }
+
+    /// What it is to the sentencizer.
+    pub fn kind(self) -> Kind {
+        match self.0 >> KIND_SHIFT & 3 {
+            1 => Kind::Punctuation,
+            2 => Kind::Terminal,
+            _ => Kind::Word,
+        }
+    }
+}
+
+/// How a chunk is cut.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub struct Cut {
+    first: u32,
+    count: u32,
+}
+
+impl Cut {
+    /// The token that all of the chunk is.
+    pub fn single(self) -> Option<u32> {
+        (self.count == 1).then_some(self.first)
+    }
+
+    /// Numbers of its pieces otherwise.
+    pub fn pieces(self) -> Range<usize> {
+        self.first as usize..(self.first + self.count) as usize
+    }
+}
+
+/// A key and what is known under it.
+#[derive(Clone, Copy, Default)]
+struct Slot<T> {
+    key: u64,
+    /// `T::default()` where the slot is free.
+    value: T,
 }
 
 /// Open addressing by hash, over a power of two.
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    key: u64,
-    /// Number plus one; 0 is free.
-    number: u32,
-}
-
-#[derive(Default)]
-struct Names {
-    slots: Vec<Slot>,
+struct Names<T> {
+    slots: Vec<Slot<T>>,
     filled: usize,
 }
 
-impl Names {
-    /// The number under a key, `fresh` where it is new.
+impl<T: Copy + Default + PartialEq> Default for Names<T> {
+    fn default() -> Self {
+        Self { slots: vec![Slot::default(); SLOTS], filled: 0 }
+    }
+}
+
+impl<T: Copy + Default + PartialEq> Names<T> {
+    /// The slot of a key, a free one where the key is new.
     #[inline(always)]
-    fn get_or_insert(&mut self, key: u64, fresh: u32) -> u32 {
-        if self.filled * 2 >= self.slots.len() {
-            self.grow();
-        }
+    fn find(&self, key: u64) -> (usize, T) {
         let mask = self.slots.len() - 1;
-        let mut at = (key >> 32) as usize;
+        let mut at = (key >> 32) as usize & mask;
         loop {
-            let slot = &mut self.slots[at & mask];
-            if slot.number == 0 {
-                *slot = Slot { key, number: fresh + 1 };
-                self.filled += 1;
-                return fresh;
+            let slot = self.slots[at];
+            if slot.key == key || slot.value == T::default() {
+                return (at, slot.value);
             }
-            if slot.key == key {
-                return slot.number - 1;
-            }
-            at += 1;
+            at = (at + 1) & mask;
         }
     }
 
-    #[cold]
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(SLOTS);
-        let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
-        let mask = size - 1;
-        for slot in old.into_iter().filter(|slot| slot.number != 0) {
-            let mut at = (slot.key >> 32) as usize;
-            while self.slots[at & mask].number != 0 {
-                at += 1;
+    /// Fills a free slot that `find` gave.
+    fn fill(&mut self, at: usize, key: u64, value: T) {
+        self.slots[at] = Slot { key, value };
+        self.filled += 1;
+        if self.filled * 2 > self.slots.len() {
+            let size = self.slots.len() * 2;
+            let old = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
+            for slot in old.into_iter().filter(|slot| slot.value != T::default()) {
+                let (at, _) = self.find(slot.key);
+                self.slots[at] = slot;
             }
-            self.slots[at & mask] = slot;
         }
     }
 
     fn clear(&mut self) {
-        self.slots.clear();
+        self.slots.fill(Slot::default());
         self.filled = 0;
     }
 }
@@ -95,12 +136,14 @@ impl Names {
 /// The tables.
 #[derive(Default)]
 pub struct Lexicon {
-    chunk_names: Names,
-    /// Where the tokens of each chunk stand in `pieces`; a last one says where they end.
-    chunks: Vec<u32>,
+    chunks: Names<Cut>,
     /// Token and byte after its last, from the chunk's start.
     pieces: Vec<(u32, u32)>,
-    token_names: Names,
+    /// By first piece of a chunk: the text in which the chunk was last met, and where its pieces
+    /// stand there.
+    locals: Vec<(u32, u32)>,
+    /// Number of each token plus one.
+    names: Names<u32>,
     tokens: Vec<Token>,
     text: u32,
     splitter: Splitter,
@@ -110,42 +153,62 @@ pub struct Lexicon {
 impl Lexicon {
     /// Begins a text.
     pub fn next_text(&mut self) {
-        if self.chunks.len() > REMEMBERED || self.chunks.is_empty() || self.text == u32::MAX {
-            self.chunk_names.clear();
-            self.token_names.clear();
-            self.tokens.clear();
-            self.pieces.clear();
+        if self.chunks.filled > REMEMBERED || self.text == u32::MAX {
             self.chunks.clear();
-            self.chunks.push(0);
+            self.pieces.clear();
+            self.locals.clear();
+            self.names.clear();
+            self.tokens.clear();
             self.text = 0;
         }
         self.text += 1;
     }
 
-    /// Numbers of the pieces of a chunk.
-    pub fn chunk(&mut self, text: &str, from: usize, to: usize, judge: Judge<'_>) -> Range<usize> {
+    /// How a chunk is cut.
+    #[inline(always)]
+    pub fn chunk(&mut self, text: &str, from: usize, to: usize, judge: Judge<'_>) -> Cut {
         let key = hash(text.as_bytes(), from, to) ^ judge.kind();
-        let fresh = self.chunks.len() as u32 - 1;
-        let number = self.chunk_names.get_or_insert(key, fresh);
-        if number == fresh {
-            self.cut(&text[from..to], judge);
+        let (at, mut known) = self.chunks.find(key);
+        if known == Cut::default() {
+            known = self.cut(&text[from..to], judge);
+            self.chunks.fill(at, key, known);
         }
-        self.chunks[number as usize] as usize..self.chunks[number as usize + 1] as usize
+        known
     }
 
     #[inline(never)]
-    fn cut(&mut self, chunk: &str, judge: Judge<'_>) {
+    fn cut(&mut self, chunk: &str, judge: Judge<'_>) -> Cut {
         let mut cuts = std::mem::take(&mut self.cuts);
         cuts.clear();
         self.splitter.split(chunk, Some(exceptions()), &mut cuts);
-        let mut from = 0;
-        for &to in &cuts {
-            let token = self.token(&chunk[from as usize..to as usize], judge);
-            self.pieces.push((token, to));
-            from = to;
+        let count = cuts.len() as u32;
+        let mut first = self.pieces.len() as u32;
+        if count == 1 {
+            first = self.token(chunk, judge);
+        } else {
+            let mut from = 0;
+            for &to in &cuts {
+                let token = self.token(&chunk[from as usize..to as usize], judge);
+                self.pieces.push((token, to));
+                self.locals.push((0, 0));
+                from = to;
+            }
         }
-        self.chunks.push(self.pieces.len() as u32);
         self.cuts = cuts;
+        Cut { first, count }
+    }
+
+    /// Where the pieces of a chunk stand in this text, if it was met there.
+    #[inline(always)]
+    pub fn local(&self, cut: Cut) -> Option<u32> {
+        let (text, first) = self.locals[cut.first as usize];
+        (text == self.text).then_some(first)
+    }
+
+    /// Says where they stand.
+    #[inline(always)]
+    pub fn set_local(&mut self, cut: Cut, first: u32) {
+        self.locals[cut.first as usize] = (self.text, first);
     }
 
     /// A piece of a chunk: its token, and the byte after its last, from the chunk's start.
@@ -157,14 +220,15 @@ impl Lexicon {
     /// The number of a token, for all texts.
     pub fn token(&mut self, token: &str, judge: Judge<'_>) -> u32 {
         let key = hash(token.as_bytes(), 0, token.len()) ^ judge.kind();
-        let fresh = self.tokens.len() as u32;
-        let number = self.token_names.get_or_insert(key, fresh);
-        if number == fresh {
-            let (chars, flags) = look_at(token, judge);
-            let (pattern, kind) = (patterns().token(token), Kind::of(token));
-            self.tokens.push(Token { text: 0, name: 0, chars, flags, pattern, kind });
+        let (at, known) = self.names.find(key);
+        if known > 0 {
+            return known - 1;
         }
-        number
+        let (chars, flags) = look_at(token, judge);
+        self.tokens.push(Token { text: 0, name: 0, chars, flags, look: Look::of(token) });
+        let number = self.tokens.len() as u32;
+        self.names.fill(at, key, number);
+        number - 1
     }
 
     /// The number of a token in this text, `fresh` where it is new to it.

@@ -17,11 +17,11 @@ pub use sentences::{count as count_sentences, pieces as sentence_pieces};
 pub use url::is_digit;
 
 use affixed::{Match, patterns};
-use lexicon::{Lexicon, Token};
+use lexicon::{Cut, Lexicon, Look, Token};
 
 use crate::ascii;
 use crate::index::Index;
-use crate::vocabulary::{Judge, Vocabulary, Word};
+use crate::vocabulary::{Judge, Word};
 
 /// The tokens of a text, blanks left out.
 #[derive(Default)]
@@ -40,6 +40,9 @@ pub struct Words {
     /// By number of a chunk: where its tokens stand in `pieces`, and how many they are.
     chunks: Vec<(u32, u32)>,
     pieces: Vec<Piece>,
+    /// Where the new chunks of a text stand, and how they are cut.
+    firsts: Vec<(u32, u32)>,
+    cuts: Vec<(Cut, u32)>,
     /// Tokens that may begin a pattern.
     candidates: Vec<u32>,
     found: Vec<Match>,
@@ -56,10 +59,11 @@ struct Piece {
     begins: bool,
 }
 
-#[derive(Clone, Copy)]
-struct Look {
-    pattern: u16,
-    kind: sentences::Kind,
+impl Piece {
+    #[inline(always)]
+    fn new(name: u32, from: u32, to: u32, token: Token) -> Self {
+        Self { name, from, to, chars: token.chars, begins: token.look.begins_pattern() }
+    }
 }
 
 impl Words {
@@ -68,9 +72,69 @@ impl Words {
     pub fn read(
         &mut self,
         text: &str,
-        chunks: impl Iterator<Item = (u32, u32, u32)>,
+        chunks: impl Iterator<Item = (u32, u32, u32)> + Clone,
         judge: Judge<'_>,
     ) {
+        self.begin();
+        // Step by step over all new chunks, so that the processor waits for many places in memory at
+        // once; and without a branch on what is new, which is a coin toss.
+        let mut firsts = std::mem::take(&mut self.firsts);
+        let mut fresh = 0;
+        firsts.resize(chunks.size_hint().1.unwrap_or(0) + 1, (0, 0));
+        for (from, to, number) in chunks.clone() {
+            firsts[fresh] = (from, to);
+            fresh += usize::from(number as usize == fresh);
+        }
+        let mut cuts = std::mem::take(&mut self.cuts);
+        cuts.clear();
+        cuts.extend(firsts[..fresh].iter().map(|&(from, to)| {
+            (self.lexicon.chunk(text, from as usize, to as usize, judge), to - from)
+        }));
+        for &(cut, length) in &cuts {
+            let first = self.pieces.len() as u32;
+            self.meet(cut, length);
+            self.chunks.push((first, self.pieces.len() as u32));
+        }
+        (self.firsts, self.cuts) = (firsts, cuts);
+        for (from, _, number) in chunks {
+            let pieces = self.chunks[number as usize];
+            self.push(from, pieces);
+        }
+        if !self.candidates.is_empty() {
+            self.join_exceptions(text, judge);
+        }
+    }
+
+    /// The same from chunks that nothing has numbered: first byte, and byte after the last.
+    pub fn read_unnumbered(
+        &mut self,
+        text: &str,
+        chunks: impl Iterator<Item = (u32, u32)>,
+        judge: Judge<'_>,
+    ) {
+        self.begin();
+        for (from, to) in chunks {
+            let cut = self.lexicon.chunk(text, from as usize, to as usize, judge);
+            if let Some(token) = cut.single() {
+                let (name, token) = self.name(token);
+                let piece = Piece::new(name, 0, to - from, token);
+                self.push_piece(from, piece);
+                continue;
+            }
+            let first = self.lexicon.local(cut).unwrap_or_else(|| {
+                let first = self.pieces.len() as u32;
+                self.lexicon.set_local(cut, first);
+                self.meet(cut, to - from);
+                first
+            });
+            self.push(from, (first, first + cut.pieces().len() as u32));
+        }
+        if !self.candidates.is_empty() {
+            self.join_exceptions(text, judge);
+        }
+    }
+
+    fn begin(&mut self) {
         self.lexicon.next_text();
         self.words.clear();
         self.looks.clear();
@@ -81,42 +145,42 @@ impl Words {
         self.pieces.clear();
         self.candidates.clear();
         self.reach.push(0);
-        let mut reach = 0;
-        for (from, to, number) in chunks {
-            if number as usize == self.chunks.len() {
-                self.meet(text, from as usize, to as usize, judge);
-            }
-            let (first, end) = self.chunks[number as usize];
-            for piece in &self.pieces[first as usize..end as usize] {
-                if piece.begins {
-                    self.candidates.push(self.tokens.len() as u32);
-                }
-                self.words[piece.name as usize].count += 1;
-                reach += piece.chars;
-                self.tokens.push(piece.name);
-                self.reach.push(reach);
-                self.spans.push((from + piece.from, from + piece.to));
-            }
-        }
-        if !self.candidates.is_empty() {
-            self.join_exceptions(text, judge);
+    }
+
+    /// Adds the tokens of the chunk that begins at `from`.
+    #[inline(always)]
+    fn push(&mut self, from: u32, (first, end): (u32, u32)) {
+        for at in first..end {
+            self.push_piece(from, self.pieces[at as usize]);
         }
     }
 
-    /// Cuts a chunk that is new to the text.
-    #[inline(never)]
-    fn meet(&mut self, text: &str, from: usize, to: usize, judge: Judge<'_>) {
-        let chunk = self.lexicon.chunk(text, from, to, judge);
-        let first = self.pieces.len() as u32;
+    #[inline(always)]
+    fn push_piece(&mut self, from: u32, piece: Piece) {
+        if piece.begins {
+            self.candidates.push(self.tokens.len() as u32);
+        }
+        self.words[piece.name as usize].count += 1;
+        self.reach.push(self.reach[self.tokens.len()] + piece.chars);
+        self.tokens.push(piece.name);
+        self.spans.push((from + piece.from, from + piece.to));
+    }
+
+    /// Names the tokens of a chunk of `length` bytes that is new to the text.
+    #[inline(always)]
+    fn meet(&mut self, cut: Cut, length: u32) {
+        if let Some(token) = cut.single() {
+            let (name, token) = self.name(token);
+            self.pieces.push(Piece::new(name, 0, length, token));
+            return;
+        }
         let mut start = 0;
-        for at in chunk {
+        for at in cut.pieces() {
             let (token, end) = self.lexicon.piece(at);
             let (name, token) = self.name(token);
-            let begins = token.begins_pattern();
-            self.pieces.push(Piece { name, from: start, to: end, chars: token.chars, begins });
+            self.pieces.push(Piece::new(name, start, end, token));
             start = end;
         }
-        self.chunks.push((first, self.pieces.len() as u32));
     }
 
     /// The number that a token of the lexicon has in this text.
@@ -125,7 +189,7 @@ impl Words {
         let (name, token) = self.lexicon.name(token, fresh);
         if name == fresh {
             self.words.push(Word { count: 0, chars: token.chars, flags: token.flags });
-            self.looks.push(Look { pattern: token.pattern, kind: token.kind });
+            self.looks.push(token.look);
         }
         (name, token)
     }
@@ -139,11 +203,11 @@ impl Words {
             let (_, end) = spans[at];
             let &(start, _) = spans.get(at + 1)?;
             let near = start == end || start == end + 1 && bytes[end as usize] == b' ';
-            near.then(|| looks[tokens[at + 1] as usize].pattern)
+            near.then(|| looks[tokens[at + 1] as usize].pattern())
         };
         self.found.clear();
         for &at in &self.candidates {
-            let first = looks[tokens[at as usize] as usize].pattern;
+            let first = looks[tokens[at as usize] as usize].pattern();
             patterns().find(at as usize, first, follows, &mut self.found);
         }
         if self.found.is_empty() {
@@ -194,8 +258,7 @@ impl Words {
 #[derive(Default)]
 pub struct Tokenizer {
     index: Index,
-    vocabulary: Vocabulary,
-    chunks: Vec<(u32, u32, u32)>,
+    chunks: Vec<(u32, u32)>,
     words: Words,
 }
 
@@ -222,20 +285,14 @@ impl Tokenizer {
         let judge = Judge { list: 0, stop_words: &[], compat: true };
         let text = crate::measure::within_limit(text);
         self.index.read(text, false, ascii::classify);
-        self.vocabulary.reset(self.index.counts.tokens as usize);
         self.chunks.clear();
         let blocks = || self.index.blocks.iter().enumerate();
         for (at, block) in blocks() {
-            self.chunks.extend(ones(at, block.start).map(|from| (from, 0, 0)));
+            self.chunks.extend(ones(at, block.start).map(|from| (from, 0)));
         }
         let ends = blocks().flat_map(|(at, block)| ones(at, block.end));
-        for (chunk, to) in self.chunks.iter_mut().zip(ends) {
-            let (from, end) = (chunk.0 as usize, to as usize);
-            let key = Vocabulary::key(text, from, end, judge);
-            let name = self.vocabulary.number(key, text, from, end, judge).0;
-            (chunk.1, chunk.2) = (to, name);
-        }
-        self.words.read(text, self.chunks.iter().copied(), judge);
+        self.chunks.iter_mut().zip(ends).for_each(|(chunk, to)| chunk.1 = to);
+        self.words.read_unnumbered(text, self.chunks.iter().copied(), judge);
         &self.words
     }
 }

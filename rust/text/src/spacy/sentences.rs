@@ -104,7 +104,7 @@ fn walk(
             break;
         }
         end = blanks(&mut sentences, end, start, &mut begins);
-        if sentences.push(words.looks[words.tokens[*next] as usize].kind) {
+        if sentences.push(words.looks[words.tokens[*next] as usize].kind()) {
             begins(end);
         }
         end = stop;
