@@ -5,6 +5,7 @@ String columns are anything with `__arrow_c_stream__` or `__arrow_c_array__` (po
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
@@ -303,8 +304,10 @@ class BpeStream:
 class BpeTrainer:
     """Counts pieces of text, then learns merges."""
 
-    def __new__(cls, pattern: str) -> BpeTrainer: ...
+    def __new__(cls, pattern: str, memory: int = 0, folder: Path | None = None) -> BpeTrainer: ...
     def add(self, texts: _ArrowStrings, threads: int = 0) -> None: ...
+    @property
+    def spills(self) -> int: ...
     @property
     def n_pieces(self) -> int: ...
     def train(

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import polars as pl
+    from rich.text import Text
+
+    from internlm_core.tokenizer.tokenize import Tokenizer
 
 __all__ = ["register"]
 
@@ -23,6 +26,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     train.add_argument("--vocab-size", type=int, required=True)
     train.add_argument("--min-frequency", type=int, default=2)
     train.add_argument("--max-token-length", type=int, default=0, help="in bytes; 0: no limit")
+    train.add_argument(
+        "--max-memory", type=int, default=0, help="bytes for counts, the rest on disk; 0: no bound"
+    )
     train.add_argument("--pattern", default="cl100k", choices=["gpt2", "cl100k", "qwen", "o200k"])
     train.add_argument("--threads", type=int, default=0, help="0: all cores")
     train.set_defaults(run=_train)
@@ -42,7 +48,26 @@ def register(parser: argparse.ArgumentParser) -> None:
     inspect.add_argument(
         "--text", type=Path, action="append", default=[], help="measure bytes a token on this file"
     )
+    inspect.add_argument("--html", type=Path, help="page with the first text's tokens coloured")
     inspect.set_defaults(run=_inspect)
+    compare = commands.add_parser("compare", help="bytes a token of two vocabularies on texts")
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+    compare.add_argument("--text", type=Path, action="append", required=True)
+    compare.add_argument("--html", type=Path, help="page with the figures as bars")
+    compare.set_defaults(run=_compare)
+    extend = commands.add_parser("extend", help="first ranks of a vocabulary, and Chinese tokens")
+    extend.add_argument("records", type=Path, nargs="+", help="Parquet files with Chinese text")
+    extend.add_argument("--base", type=Path, required=True, help="a .tiktoken file")
+    extend.add_argument("--out", type=Path, required=True, help="tokenizer.json to write")
+    extend.add_argument("--base-tokens", type=int, default=60_000)
+    extend.add_argument("--new-tokens", type=int, default=32_397)
+    extend.add_argument("--spare", type=int, default=147)
+    extend.add_argument("--multiple", type=int, default=128)
+    extend.add_argument("--pattern", default="cl100k", choices=["gpt2", "cl100k", "qwen", "o200k"])
+    extend.add_argument("--text", type=Path, action="append", default=[], help="compare on this")
+    extend.add_argument("--html", type=Path, help="page with that comparison as bars")
+    extend.set_defaults(run=_extend)
 
 
 def _files(paths: list[Path]) -> list[Path]:
@@ -73,6 +98,7 @@ def _train(options: argparse.Namespace) -> int:
         vocab_size=options.vocab_size,
         min_frequency=options.min_frequency,
         max_token_length=options.max_token_length,
+        max_memory=options.max_memory,
         pattern=options.pattern,
         threads=options.threads,
     )
@@ -114,7 +140,6 @@ def _encode(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     from internlm_core._progress import console
-    from internlm_core.errors import TokenizerError
     from internlm_core.tokenizer.tokenize import Tokenizer
 
     tokenizer = Tokenizer.from_file(options.tokenizer)
@@ -131,12 +156,90 @@ def _inspect(options: argparse.Namespace) -> int:
     console.print(f"token length   {lengths:.1f} bytes on average")
     for piece in longest:
         console.print(f"longest        {len(piece):>4} bytes  {piece[:60]!r}", markup=False)
-    for path in options.text:
-        try:
-            text = path.read_bytes().decode("utf-8", "replace")
-        except OSError as error:
-            raise TokenizerError(f"{path}: can't be read: {error.strerror}") from None
-        count = tokenizer.count(text)
-        ratio = len(text.encode()) / max(1, count)
-        console.print(f"{path}: {count:,} tokens, {ratio:.2f} bytes a token", markup=False)
+    from internlm_core.tokenizer.describing import coloured_html, describe
+
+    texts = _read(options.text)
+    found = describe(tokenizer, texts)
+    console.print(f"unreachable    {len(found.unreachable):,} of the tokens that are text")
+    for token in found.unreachable[:8]:
+        console.print(f"unreachable    {token:>7}  {tokenizer.id_to_bytes(token)!r}", markup=False)
+    console.print(f"parts          {found.parts:,} tokens are a part of a character")
+    if texts:
+        console.print(f"coverage       {found.coverage:.1%} of the tokens occur in the texts")
+    for name, _, count, ratio in found.texts.iter_rows():
+        console.print(f"{name}: {count:,} tokens, {ratio:.2f} bytes a token", markup=False)
+    if texts:
+        start = next(iter(texts.values()))[:400]
+        console.print(_coloured(tokenizer, start))
+        if options.html:
+            _write(options.html, coloured_html(tokenizer, next(iter(texts.values()))))
+    return 0
+
+
+def _coloured(tokenizer: Tokenizer, text: str) -> Text:
+    from rich.text import Text
+
+    shown, at = Text(), 0
+    colours = ("black on cyan", "black on green", "black on yellow", "black on magenta")
+    for number, (start, end) in enumerate(tokenizer.encode_with_offsets(text)[1].tolist()):
+        shown.append(text[max(start, at) : end], colours[number % len(colours)])
+        at = max(at, end)
+    return shown
+
+
+def _read(paths: list[Path]) -> dict[str, str]:
+    from internlm_core.errors import TokenizerError
+
+    try:
+        return {str(path): path.read_bytes().decode("utf-8", "replace") for path in paths}
+    except OSError as error:
+        raise TokenizerError(f"{error.filename}: can't be read: {error.strerror}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    from internlm_core._files import atomic_path
+
+    with atomic_path(path) as partial:
+        partial.write_text(text, "utf-8")
+
+
+def _show(first: Tokenizer, second: Tokenizer, texts: list[Path], page: Path | None) -> None:
+    from internlm_core._progress import console
+    from internlm_core.tokenizer.describing import compare, comparison_page
+
+    table = compare(first, second, _read(texts))
+    console.print("bytes a token: first, second, second over first")
+    for name, _, one, two, change in table.iter_rows():
+        console.print(f"{name}: {one:.2f}  {two:.2f}  {change:.3f}", markup=False)
+    if page:
+        _write(page, comparison_page(table))
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from internlm_core.tokenizer.tokenize import Tokenizer
+
+    first, second = Tokenizer.from_file(options.first), Tokenizer.from_file(options.second)
+    _show(first, second, options.text, options.html)
+    return 0
+
+
+def _extend(options: argparse.Namespace) -> int:
+    from internlm_core._progress import console
+    from internlm_core.tokenizer.extending import extend
+    from internlm_core.tokenizer.tokenize import Tokenizer
+
+    base = Tokenizer.from_file(options.base, pattern=options.pattern)
+    made = extend(
+        base,
+        _texts(_files(options.records)),
+        base_tokens=options.base_tokens,
+        new_tokens=options.new_tokens,
+        spare=options.spare,
+        multiple=options.multiple,
+        pattern=options.pattern,
+    )
+    made.save(options.out)
+    console.print(f"{options.out}: {made.vocab_size:,} ids", markup=False)
+    if options.text:
+        _show(base, made, options.text, options.html)
     return 0

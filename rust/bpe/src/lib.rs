@@ -30,6 +30,8 @@ mod template;
 mod tiktoken;
 mod tokenizer;
 mod train;
+mod train_counts;
+mod train_learner;
 mod unicode;
 mod windows;
 
@@ -44,4 +46,5 @@ pub use patterns::Pattern;
 pub use special::{AddedToken, Allowed};
 pub use template::{Item, Template};
 pub use tokenizer::{Alphabet, Tokenizer};
-pub use train::{TrainOptions, WordCounts, train};
+pub use train::{TrainOptions, train};
+pub use train_counts::WordCounts;

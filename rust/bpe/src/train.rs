@@ -1,15 +1,12 @@
 //! Training: count pieces, then join the most frequent pair until the vocabulary is full.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use rayon::prelude::*;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::bytelevel::byte_to_char;
 use crate::special::AddedToken;
 use crate::tokenizer::{Alphabet, Splitter, Tokenizer};
-use crate::{BpeError, Merges, Pattern, Rule};
+use crate::train_learner::Learner;
+use crate::{BpeError, Merges, Pattern, Rule, WordCounts};
 
 /// What a trained vocabulary should look like.
 #[derive(Debug, Clone)]
@@ -27,54 +24,6 @@ pub struct TrainOptions {
     /// Control tokens with the last ids.
     pub last: Vec<String>,
 }
-
-/// Pieces of text and how often each occurs.
-#[derive(Debug, Clone, Default)]
-pub struct WordCounts(FxHashMap<Box<[u8]>, u64>);
-
-impl WordCounts {
-    /// Counts the pieces of some texts, in parallel; the order of texts never matters.
-    pub fn add(&mut self, texts: &[Option<&str>], pattern: Pattern) {
-        let counts = texts
-            .par_iter()
-            .fold(FxHashMap::<&[u8], u64>::default, |mut counts, text| {
-                pattern.each(text.unwrap_or(""), |piece| {
-                    *counts.entry(piece.as_bytes()).or_default() += 1;
-                });
-                counts
-            })
-            .reduce(FxHashMap::default, |left, right| {
-                let (mut large, small) =
-                    if left.len() < right.len() { (right, left) } else { (left, right) };
-                for (piece, count) in small {
-                    *large.entry(piece).or_default() += count;
-                }
-                large
-            });
-        for (piece, count) in counts {
-            match self.0.get_mut(piece) {
-                Some(known) => *known += count,
-                None => {
-                    self.0.insert(piece.into(), count);
-                }
-            }
-        }
-    }
-
-    /// Number of different pieces.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether nothing was counted.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-type IdPair = (u32, u32);
 
 /// Learns merges from counts.
 ///
@@ -105,7 +54,7 @@ pub fn train(
     let mut pieces: Vec<Box<[u8]>> =
         options.first.iter().map(|name| name.as_bytes().into()).collect();
     let byte_ids = byte_alphabet(&mut pieces);
-    let mut learner = Learner::new(words, &byte_ids);
+    let mut learner = Learner::new(words, &byte_ids)?;
     let mut merges = Merges::default();
     let wanted = options.vocab_size - options.last.len();
     let mut known: FxHashMap<Box<[u8]>, u32> =
@@ -162,100 +111,4 @@ fn byte_alphabet(pieces: &mut Vec<Box<[u8]>>) -> [u32; 256] {
         pieces.push([byte].into());
     }
     ids
-}
-
-/// Counts of pairs, kept up to date while words shrink.
-struct Learner {
-    words: Vec<Vec<u32>>,
-    counts: Vec<i64>,
-    pair_counts: FxHashMap<IdPair, i64>,
-    places: FxHashMap<IdPair, FxHashSet<u32>>,
-    /// Most frequent first, then smallest ids; entries may be out of date and are checked.
-    heap: BinaryHeap<(i64, Reverse<IdPair>)>,
-}
-
-impl Learner {
-    fn new(words: &WordCounts, byte_ids: &[u32; 256]) -> Self {
-        let mut sorted: Vec<(&[u8], u64)> =
-            words.0.iter().filter(|(piece, _)| piece.len() > 1).map(|(p, &c)| (&**p, c)).collect();
-        sorted.par_sort_unstable();
-        let mut this = Self {
-            words: Vec::with_capacity(sorted.len()),
-            counts: Vec::with_capacity(sorted.len()),
-            pair_counts: FxHashMap::default(),
-            places: FxHashMap::default(),
-            heap: BinaryHeap::new(),
-        };
-        for (index, (piece, count)) in sorted.into_iter().enumerate() {
-            let word: Vec<u32> = piece.iter().map(|&byte| byte_ids[usize::from(byte)]).collect();
-            let count = i64::try_from(count).unwrap_or(i64::MAX);
-            for pair in word.windows(2) {
-                let pair = (pair[0], pair[1]);
-                *this.pair_counts.entry(pair).or_default() += count;
-                this.places.entry(pair).or_default().insert(index as u32);
-            }
-            this.words.push(word);
-            this.counts.push(count);
-        }
-        this.heap = this.pair_counts.iter().map(|(&pair, &count)| (count, Reverse(pair))).collect();
-        this
-    }
-
-    fn best(&mut self, min_frequency: u64) -> Option<IdPair> {
-        while let Some((count, Reverse(pair))) = self.heap.pop() {
-            let now = self.pair_counts.get(&pair).copied().unwrap_or(0);
-            if now != count {
-                if now > 0 {
-                    self.heap.push((now, Reverse(pair)));
-                }
-                continue;
-            }
-            if count < 1 || count < i64::try_from(min_frequency).unwrap_or(i64::MAX) {
-                return None;
-            }
-            return Some(pair);
-        }
-        None
-    }
-
-    fn join(&mut self, pair: IdPair, id: u32) {
-        let mut grown: FxHashMap<IdPair, FxHashSet<u32>> = FxHashMap::default();
-        for index in self.places.remove(&pair).unwrap_or_default() {
-            let (word, count) = (&mut self.words[index as usize], self.counts[index as usize]);
-            let (mut read, mut write) = (0, 0);
-            let mut change = |changed: IdPair, by: i64| {
-                *self.pair_counts.entry(changed).or_default() += by;
-                if by > 0 {
-                    grown.entry(changed).or_default().insert(index);
-                }
-            };
-            while read < word.len() {
-                if read + 1 < word.len() && (word[read], word[read + 1]) == pair {
-                    if write > 0 {
-                        change((word[write - 1], pair.0), -count);
-                        change((word[write - 1], id), count);
-                    }
-                    if let Some(&next) = word.get(read + 2) {
-                        change((pair.1, next), -count);
-                        change((id, next), count);
-                    }
-                    word[write] = id;
-                    read += 2;
-                } else {
-                    word[write] = word[read];
-                    read += 1;
-                }
-                write += 1;
-            }
-            word.truncate(write);
-        }
-        self.pair_counts.remove(&pair);
-        for (pair, indices) in grown {
-            let count = self.pair_counts.get(&pair).copied().unwrap_or(0);
-            if count > 0 {
-                self.heap.push((count, Reverse(pair)));
-                self.places.entry(pair).or_default().extend(indices);
-            }
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Bindings of the `internlm-bpe` crate.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -355,14 +356,25 @@ pub struct BpeTrainer {
 #[pymethods]
 impl BpeTrainer {
     #[new]
-    fn new(pattern: &str) -> PyResult<Self> {
-        Ok(Self { words: WordCounts::default(), pattern: pattern_named(pattern)? })
+    #[pyo3(signature = (pattern, memory=0, folder=None))]
+    fn new(pattern: &str, memory: usize, folder: Option<PathBuf>) -> PyResult<Self> {
+        let words = match folder {
+            Some(folder) => WordCounts::bounded(memory, folder),
+            None => WordCounts::default(),
+        };
+        Ok(Self { words, pattern: pattern_named(pattern)? })
+    }
+
+    /// Number of files that counts were put into.
+    #[getter]
+    fn spills(&self) -> usize {
+        self.words.spills()
     }
 
     #[pyo3(signature = (texts, threads=0))]
     fn add(&mut self, py: Python<'_>, texts: StrColumn, threads: usize) -> PyResult<()> {
         let (rows, pattern, words) = (texts.rows(), self.pattern, &mut self.words);
-        in_pool(py, threads, || words.add(&rows, pattern))
+        in_pool(py, threads, || words.add(&rows, pattern))?.map_err(bpe_error)
     }
 
     #[getter]

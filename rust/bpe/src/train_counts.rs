@@ -1,0 +1,208 @@
+//! Counting pieces of text: in shards that threads merge side by side, and on disk beyond a bound.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::hash::BuildHasher;
+
+use crate::{BpeError, Pattern};
+
+const SHARDS: usize = 32;
+/// Bytes a map entry takes beside the piece itself: key, count, control byte, allocation.
+const ENTRY_BYTES: usize = 56;
+
+type Counts<K> = FxHashMap<K, u64>;
+
+/// Pieces of text and how often each occurs.
+///
+/// The counts are sums, so neither order nor threads nor spills to disk change them.
+#[derive(Debug)]
+pub struct WordCounts {
+    shards: Vec<Counts<Box<[u8]>>>,
+    bytes: usize,
+    bound: Option<(usize, PathBuf)>,
+    runs: Vec<PathBuf>,
+}
+
+impl Default for WordCounts {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Counts::default()).collect();
+        Self { shards, bytes: 0, bound: None, runs: Vec::new() }
+    }
+}
+
+impl Drop for WordCounts {
+    fn drop(&mut self) {
+        for run in &self.runs {
+            // What can't be removed is left to the folder's owner.
+            let _ = std::fs::remove_file(run);
+        }
+    }
+}
+
+fn shard_of(piece: &[u8]) -> usize {
+    // The top bits: a map takes its buckets from the low ones.
+    (FxBuildHasher.hash_one(piece) >> 32) as usize % SHARDS
+}
+
+impl WordCounts {
+    /// Counts that keep about `bytes` in memory and put the rest into sorted files in `folder`.
+    #[must_use]
+    pub fn bounded(bytes: usize, folder: PathBuf) -> Self {
+        let mut counts = Self::default();
+        counts.bound = Some((bytes, folder));
+        counts
+    }
+
+    /// Counts the pieces of some texts, in parallel; the order of texts never matters.
+    ///
+    /// # Errors
+    /// Counts that can't be written to disk.
+    pub fn add(&mut self, texts: &[Option<&str>], pattern: Pattern) -> Result<(), BpeError> {
+        let parts = texts.len().div_ceil(4 * rayon::current_num_threads()).max(1);
+        let local: Vec<Vec<Counts<&[u8]>>> = texts
+            .par_chunks(parts)
+            .map(|texts| {
+                let mut counts = vec![Counts::default(); SHARDS];
+                for text in texts.iter().flatten() {
+                    pattern.each(text, |piece| {
+                        let piece = piece.as_bytes();
+                        *counts[shard_of(piece)].entry(piece).or_default() += 1;
+                    });
+                }
+                counts
+            })
+            .collect();
+        let grown: usize = (self.shards.par_iter_mut().enumerate())
+            .map(|(number, shard)| {
+                let mut grown = 0;
+                for (&piece, &count) in local.iter().flat_map(|counts| &counts[number]) {
+                    if let Some(known) = shard.get_mut(piece) {
+                        *known += count;
+                    } else {
+                        shard.insert(piece.into(), count);
+                        grown += piece.len() + ENTRY_BYTES;
+                    }
+                }
+                grown
+            })
+            .sum();
+        self.bytes += grown;
+        if self.bound.as_ref().is_some_and(|(most, _)| self.bytes > *most) {
+            self.spill().map_err(disk)?;
+        }
+        Ok(())
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        let Some((_, folder)) = &self.bound else { return Ok(()) };
+        let path = folder.join(format!("counts-{:05}", self.runs.len()));
+        let mut file = BufWriter::new(File::create(&path)?);
+        self.runs.push(path);
+        for (piece, count) in in_order(&self.shards) {
+            file.write_all(&(piece.len() as u64).to_le_bytes())?;
+            file.write_all(&count.to_le_bytes())?;
+            file.write_all(piece)?;
+        }
+        file.flush()?;
+        self.shards.iter_mut().for_each(|shard| *shard = Counts::default());
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Calls `each` with every piece and its count, pieces in rising order.
+    pub(crate) fn each(&self, mut each: impl FnMut(&[u8], u64)) -> Result<(), BpeError> {
+        if self.runs.is_empty() {
+            in_order(&self.shards).into_iter().for_each(|(piece, count)| each(piece, count));
+            return Ok(());
+        }
+        let memory = in_order(&self.shards).into_iter().map(|(piece, count)| (piece.into(), count));
+        let mut runs: Vec<Box<dyn Iterator<Item = io::Result<Entry>> + '_>> =
+            vec![Box::new(memory.map(Ok))];
+        for path in &self.runs {
+            runs.push(Box::new(Run(BufReader::new(File::open(path).map_err(disk)?))));
+        }
+        let mut heads = BinaryHeap::new();
+        for (number, run) in runs.iter_mut().enumerate() {
+            if let Some(entry) = run.next() {
+                heads.push(Reverse((entry.map_err(disk)?, number)));
+            }
+        }
+        let mut held: Option<Entry> = None;
+        while let Some(Reverse(((piece, count), number))) = heads.pop() {
+            match &mut held {
+                Some((same, sum)) if *same == piece => *sum += count,
+                _ => {
+                    if let Some((piece, count)) = held.replace((piece, count)) {
+                        each(&piece, count);
+                    }
+                }
+            }
+            if let Some(entry) = runs[number].next() {
+                heads.push(Reverse((entry.map_err(disk)?, number)));
+            }
+        }
+        if let Some((piece, count)) = held {
+            each(&piece, count);
+        }
+        Ok(())
+    }
+
+    /// Number of files the counts were spilled to.
+    #[must_use]
+    pub fn spills(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Number of different pieces in memory.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(FxHashMap::len).sum()
+    }
+
+    /// Whether nothing was counted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.len() == 0
+    }
+}
+
+type Entry = (Box<[u8]>, u64);
+
+struct Run(BufReader<File>);
+
+impl Iterator for Run {
+    type Item = io::Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut head = [0; 16];
+        match self.0.read_exact(&mut head[..1]) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+            Err(error) => return Some(Err(error)),
+        }
+        Some(self.0.read_exact(&mut head[1..]).and_then(|()| {
+            let number =
+                |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());
+            let mut piece = vec![0; number(0) as usize];
+            self.0.read_exact(&mut piece)?;
+            Ok((piece.into(), number(8)))
+        }))
+    }
+}
+
+fn in_order(shards: &[Counts<Box<[u8]>>]) -> Vec<(&[u8], u64)> {
+    let mut sorted: Vec<(&[u8], u64)> =
+        shards.iter().flatten().map(|(piece, &count)| (&**piece, count)).collect();
+    sorted.par_sort_unstable();
+    sorted
+}
+
+fn disk(error: io::Error) -> BpeError {
+    BpeError::Training(format!("counts on disk: {error}; give a folder with more room"))
+}

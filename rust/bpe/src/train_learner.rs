@@ -1,0 +1,148 @@
+//! Counts of pairs, kept up to date while words shrink.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use rustc_hash::FxHashMap;
+
+use crate::{BpeError, WordCounts};
+
+pub(crate) type IdPair = (u32, u32);
+
+/// A pair: how often it occurs, and the words it may stand in (each that does is listed).
+#[derive(Default)]
+struct Pair {
+    count: i64,
+    places: Vec<u32>,
+}
+
+/// All words in one array: a word is a stretch of it that gets shorter from its end.
+pub(crate) struct Learner {
+    ids: Vec<u32>,
+    /// Start and length in `ids`, and count.
+    words: Vec<(usize, u32, i64)>,
+    pairs: FxHashMap<IdPair, Pair>,
+    /// Most frequent first, then smallest ids; entries may be out of date and are checked.
+    heap: BinaryHeap<(i64, Reverse<IdPair>)>,
+    grown: Vec<IdPair>,
+    made: Vec<usize>,
+}
+
+impl Learner {
+    pub(crate) fn new(words: &WordCounts, byte_ids: &[u32; 256]) -> Result<Self, BpeError> {
+        let (mut ids, mut stretches) = (Vec::new(), Vec::new());
+        let mut pairs: FxHashMap<IdPair, Pair> = FxHashMap::default();
+        words.each(|piece, count| {
+            if piece.len() < 2 {
+                return;
+            }
+            let (start, index) = (ids.len(), stretches.len() as u32);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            ids.extend(piece.iter().map(|&byte| byte_ids[usize::from(byte)]));
+            for pair in ids[start..].windows(2) {
+                let pair = pairs.entry((pair[0], pair[1])).or_default();
+                pair.count += count;
+                if pair.places.last() != Some(&index) {
+                    pair.places.push(index);
+                }
+            }
+            stretches.push((start, piece.len() as u32, count));
+        })?;
+        let heap = pairs.iter().map(|(&ids, pair)| (pair.count, Reverse(ids))).collect();
+        Ok(Self { ids, words: stretches, pairs, heap, grown: Vec::new(), made: Vec::new() })
+    }
+
+    pub(crate) fn best(&mut self, min_frequency: u64) -> Option<IdPair> {
+        while let Some((count, Reverse(ids))) = self.heap.pop() {
+            let now = self.pairs.get(&ids).map_or(0, |pair| pair.count);
+            if now != count {
+                if now > 0 {
+                    self.heap.push((now, Reverse(ids)));
+                }
+                continue;
+            }
+            if count < 1 || count < i64::try_from(min_frequency).unwrap_or(i64::MAX) {
+                return None;
+            }
+            return Some(ids);
+        }
+        None
+    }
+
+    pub(crate) fn join(&mut self, joined: IdPair, id: u32) {
+        let places = self.pairs.remove(&joined).unwrap_or_default().places;
+        for index in places {
+            let (start, length, count) = self.words[index as usize];
+            let word = &mut self.ids[start..start + length as usize];
+            // A word listed twice, or that lost the pair to another merge, is left as it is.
+            let Some(first) = word.windows(2).position(|pair| (pair[0], pair[1]) == joined) else {
+                continue;
+            };
+            let (pairs, grown) = (&mut self.pairs, &mut self.grown);
+            let mut lose = |ids: IdPair| {
+                if let Some(pair) = pairs.get_mut(&ids) {
+                    pair.count -= count;
+                    if pair.count <= 0 {
+                        pairs.remove(&ids);
+                    }
+                }
+            };
+            // Losses first, in the old word; then gains, in the new one.
+            let (mut read, mut after_join) = (first, false);
+            while read < word.len() {
+                if read + 1 < word.len() && (word[read], word[read + 1]) == joined {
+                    if read > 0 && !after_join {
+                        lose((word[read - 1], joined.0));
+                    }
+                    if let Some(&next) = word.get(read + 2) {
+                        lose((joined.1, next));
+                    }
+                    (read, after_join) = (read + 2, true);
+                } else {
+                    (read, after_join) = (read + 1, false);
+                }
+            }
+            self.made.clear();
+            let (mut read, mut write) = (first, first);
+            while read < word.len() {
+                if read + 1 < word.len() && (word[read], word[read + 1]) == joined {
+                    word[write] = id;
+                    self.made.push(write);
+                    read += 2;
+                } else {
+                    word[write] = word[read];
+                    read += 1;
+                }
+                write += 1;
+            }
+            let word = &word[..write];
+            let mut gain = |at: usize| {
+                let ids = (word[at], word[at + 1]);
+                let pair = pairs.entry(ids).or_default();
+                pair.count += count;
+                if pair.places.last() != Some(&index) {
+                    pair.places.push(index);
+                }
+                grown.push(ids);
+            };
+            // Only around what was joined now: the id may have stood in the word before.
+            for (number, &at) in self.made.iter().enumerate() {
+                if at > 0 && (number == 0 || self.made[number - 1] + 1 != at) {
+                    gain(at - 1);
+                }
+                if at + 1 < write {
+                    gain(at);
+                }
+            }
+            self.words[index as usize].1 = write as u32;
+        }
+        self.pairs.remove(&joined);
+        self.grown.sort_unstable();
+        self.grown.dedup();
+        for ids in self.grown.drain(..) {
+            if let Some(pair) = self.pairs.get(&ids) {
+                self.heap.push((pair.count, Reverse(ids)));
+            }
+        }
+    }
+}
