@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from benches import corpus
+from benches import corpus, english_words
 from benches.harness import OURS, Contender, Task
 from benches.peers import taggers
 from benches.worker import Job
@@ -54,6 +54,7 @@ def tasks(*, quick: bool) -> Iterator[Task]:
     yield _statistics("All statistics, English", english, english.texts)
     if chinese.texts:
         yield _statistics("All statistics, Chinese", chinese, chinese.texts, "characters")
+    yield english_words.task(english)
     yield _two_threads(english)
     yield _pipeline(english)
 

@@ -10,6 +10,7 @@ mod bpe;
 mod dedup;
 mod dedup_work;
 mod error;
+mod lend;
 mod text;
 mod web;
 

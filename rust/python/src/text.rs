@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::arrow::{ArrowColumn, StrColumn};
 use crate::error::{ConfigError, DataError, in_pool};
+use crate::lend::Lender;
 
 /// Texts a thread takes at once: few enough to share evenly, many enough to keep its buffers.
 const RUN: usize = 64;
@@ -110,9 +111,10 @@ fn text_metrics<'py>(
     let measure = |measurer: &mut Measurer, row: usize| {
         measure(measurer, texts[row].unwrap_or(""), langs[row], compat)
     };
+    let measurers = Lender::new(|| Measurer::with_compression(compression));
     let metrics: Vec<Metrics> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(|| Measurer::with_compression(compression), measure).collect()
+        rows.map_init(|| measurers.lend(), |measurer, row| measure(measurer, row)).collect()
     })?;
     columns(py, &metrics, compression)
 }
@@ -152,9 +154,10 @@ fn text_rules<'py>(
         };
         (rules.judge(&metrics, profile), profile, metrics)
     };
+    let measurers = Lender::new(|| Measurer::with_compression(compression));
     let judged: Vec<_> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(|| Measurer::with_compression(compression), judge).collect()
+        rows.map_init(|| measurers.lend(), |measurer, row| judge(measurer, row)).collect()
     })?;
     let reason = |failure: Option<internlm_text::Failure>| failure.map_or(-1, |f| f.rule as i32);
     let reasons: Vec<i32> = judged.iter().map(|row| reason(row.0)).collect();
@@ -311,6 +314,7 @@ fn spacy_words(
     threads: usize,
 ) -> PyResult<Vec<(Vec<String>, u64)>> {
     let texts = texts.rows();
+    let tokenizers = Lender::new(Tokenizer::default);
     in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
         let split = |tokenizer: &mut Tokenizer, row: usize| {
@@ -322,7 +326,7 @@ fn spacy_words(
                 .collect();
             (words, tokenizer.sentences(text))
         };
-        rows.map_init(Tokenizer::default, split).collect()
+        rows.map_init(|| tokenizers.lend(), |tokenizer, row| split(tokenizer, row)).collect()
     })
 }
 
@@ -360,9 +364,10 @@ fn c4_filter<'py>(
         let outcome = filter.run(texts[row].unwrap_or(""), &options, Some(&mut kept));
         (outcome.reason.is_none().then_some(kept), outcome)
     };
+    let filters = Lender::new(c4::Filter::default);
     let rows: Vec<_> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(c4::Filter::default, clean).collect()
+        rows.map_init(|| filters.lend(), |filter, row| clean(filter, row)).collect()
     })?;
     let lines = PyDict::new(py);
     let column = |of: fn(&c4::Lines) -> u64| {
