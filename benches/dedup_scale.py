@@ -77,7 +77,7 @@ def signatures(documents: int, memory: int, folder: Path) -> dict[str, Any]:
     signed = time.perf_counter()
     parts = work.group()
     grouped = time.perf_counter()
-    firsts = [first for first, _ in work.signed()]
+    firsts = work.firsts()
     for part in range(parts):
         work.decide(part, firsts)
     keep, duplicate_of, _, effort = work.outcome()
@@ -110,7 +110,7 @@ def signatures(documents: int, memory: int, folder: Path) -> dict[str, Any]:
 
 
 def write_corpus(folder: Path, megabytes: int) -> None:
-    """Parquet files of about 32 MB of text: words drawn as in speech, a fifth edited copies."""
+    """Parquet files of about 4 MB of text: words drawn as in speech, a fifth edited copies."""
     rng = np.random.default_rng(5)
     vocabulary = np.array([f"{'bcdfghklmnprstvw'[i % 16]}o{i:x}" for i in range(60_000)])
     ranks = 1 / np.arange(20, 60_020)
@@ -119,7 +119,7 @@ def write_corpus(folder: Path, megabytes: int) -> None:
     written = number = documents = 0
     while written < megabytes * 1_000_000:
         texts, size = [], 0
-        while size < 32_000_000:
+        while size < 4_000_000:
             if len(earlier) > 2_000 and rng.random() < 0.2:
                 words = list(earlier[rng.integers(len(earlier))])
                 for place in rng.integers(len(words), size=rng.integers(1, 6)):

@@ -94,6 +94,14 @@ def test_incremental_equals_batch_where_keep_order_allows(tmp_path: Path) -> Non
     assert found.filter(pl.col("id").str.starts_with("3-"))["keep"].sum() > 0
 
 
+def test_confirmed_by_signature(tmp_path: Path) -> None:
+    dumps = [dump(number) for number in range(3)]
+    want = dedup(pl.concat(dumps), verify="signature")
+    index = DedupIndex.create(tmp_path / "index", verify="signature")
+    found = pl.concat([index.add(one, max_memory=2_000_000) for one in dumps])
+    assert found.equals(want)
+
+
 def test_query_changes_nothing(tmp_path: Path) -> None:
     index = DedupIndex.create(tmp_path / "index")
     index.add(dump(0))

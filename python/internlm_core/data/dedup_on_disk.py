@@ -216,15 +216,10 @@ def decide(
     with Task("Grouping by bands", 1, quiet=quiet) as task:
         parts = work.group()
         task.advance()
-    everything = [*earlier, *texts]
-    spans, start = [], 0
-    for source in earlier:
-        spans.append((start, source.rows))
-        start += source.rows
-    spans += [(work.fixed + first, rows) for first, rows in work.signed()]
     if config.verify == "exact":
-        _collect(work, everything, config, spans, quiet=quiet)
-    firsts = [first for first, _ in spans]
+        firsts = _collect(work, [*earlier, *texts], config, quiet=quiet)
+    else:
+        firsts = work.firsts()
     with Task("Comparing documents, parts", parts, quiet=quiet) as task:
         for part in range(parts):
             work.decide(part, firsts)
@@ -234,13 +229,19 @@ def decide(
 
 
 def _collect(
-    work: _core.DedupWork,
-    texts: Sequence[Texts],
-    config: DedupConfig,
-    spans: list[tuple[int, int]],
-    *,
-    quiet: bool,
-) -> None:
+    work: _core.DedupWork, texts: Sequence[Texts], config: DedupConfig, *, quiet: bool
+) -> list[int]:
+    """Collect what is to be compared; returns the first document of each file of contents."""
+    # Whole sources at a time, so that each is read once, and about as much as was signed at once.
+    most = max((rows for _, rows in work.signed()), default=0)
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for source in texts:
+        if spans and spans[-1][1] + source.rows <= most:
+            spans[-1] = (spans[-1][0], spans[-1][1] + source.rows)
+        else:
+            spans.append((start, source.rows))
+        start += source.rows
     nothing = pl.DataFrame(schema={"text": pl.String})
     missing = [(first, rows) for first, rows in spans if not work.is_collected(first)]
 
@@ -256,6 +257,7 @@ def _collect(
         for first, frame in read_ahead(read()):
             work.collect(first, frame["text"], code_rows(frame, config.unit))
             task.advance(frame.height)
+    return [first for first, _ in spans]
 
 
 def _rows(

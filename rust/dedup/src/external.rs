@@ -179,6 +179,12 @@ impl Work {
         self.chunks.iter().map(|(&number, chunk)| (number, chunk.rows)).collect()
     }
 
+    /// First document of each chunk, those of the index included.
+    #[must_use]
+    pub fn firsts(&self) -> Vec<u32> {
+        self.chunks().map(|chunk| chunk.first).collect()
+    }
+
     /// Documents of the index.
     #[must_use]
     pub fn fixed(&self) -> u32 {

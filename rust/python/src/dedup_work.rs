@@ -70,6 +70,10 @@ impl DedupWork {
         self.work.signed()
     }
 
+    fn firsts(&self) -> Vec<u32> {
+        self.work.firsts()
+    }
+
     fn sign(
         &mut self,
         py: Python<'_>,

@@ -54,20 +54,31 @@ impl Part {
         let size: u64 = contents.iter().map(|run| run.bytes(slots.clone())).sum();
         let mut bytes = Vec::with_capacity(if large { 0 } else { size as usize });
         let (mut entries, mut files) = (Vec::new(), Vec::new());
+        let mut enter = |place: u32, code, length, lies| {
+            let root = grouping.root[place as usize];
+            entries.push(Entry { root, place, code, length, lies });
+        };
         for run in contents.iter().filter(|run| run.bytes(slots.clone()) > 0) {
-            let mut records = run.read(slots.clone(), 64 << 10)?;
-            loop {
-                let start = records.position() + Content::HEAD as u64;
-                let Some(content) = records.next()? else { break };
-                let lies = if large {
-                    Lies::InFile(files.len() as u32, start)
-                } else {
-                    bytes.extend_from_slice(&content.bytes);
-                    Lies::InMemory(bytes.len() - content.bytes.len())
-                };
-                let (place, code, length) = (content.place, content.code, content.bytes.len());
-                let root = grouping.root[place as usize];
-                entries.push(Entry { root, place, code, length, lies });
+            if large {
+                let mut records = run.read(slots.clone(), 64 << 10)?;
+                loop {
+                    let start = records.position() + Content::HEAD as u64;
+                    let Some(Content { place, code, bytes }) = records.next()? else { break };
+                    enter(place, code, bytes.len(), Lies::InFile(files.len() as u32, start));
+                }
+            } else {
+                let mut start = bytes.len();
+                run.read_bytes(slots.clone(), &mut bytes)?;
+                while start < bytes.len() {
+                    let head = Content::take_head(&bytes[start..]);
+                    let (place, code, length) = head.ok_or_else(|| run.cut_short())?;
+                    start += Content::HEAD;
+                    enter(place, code, length, Lies::InMemory(start));
+                    start += length;
+                }
+                if start != bytes.len() {
+                    return Err(run.cut_short());
+                }
             }
             files.push(run.path.clone());
         }

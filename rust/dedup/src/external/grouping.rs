@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Work;
 use super::chunks::{SLOTS, slot_of_identity, slot_of_key};
-use super::merge::{Merge, few_enough};
+use super::merge::{Merge, Sorted, few_enough};
 use super::records::{Member, Record, Removed};
 use super::runs::{Run, RunWriter, write_all};
 use crate::DedupError;
@@ -130,7 +130,7 @@ impl Work {
             .into_par_iter()
             .map(|slot| {
                 let mut copies = Vec::new();
-                let mut merge = Merge::new(&runs, slot..slot + 1, self.merge_memory())?;
+                let mut merge = Sorted::new(&runs, slot..slot + 1, self.merge_memory())?;
                 let mut like: Vec<u32> = Vec::new();
                 let mut identity = [0; 3];
                 loop {
@@ -173,7 +173,7 @@ impl Work {
             .map(|slot| {
                 let path = self.file(&format!("shared-{slot:03}"));
                 let mut writer = RunWriter::new(path.clone(), 1, tag)?;
-                let mut merge = Merge::new(&runs, slot..slot + 1, self.merge_memory())?;
+                let mut merge = Sorted::new(&runs, slot..slot + 1, self.merge_memory())?;
                 let (mut bucket, mut key) = (Vec::new(), 0);
                 let mut number = (slot as u64) << 40;
                 loop {

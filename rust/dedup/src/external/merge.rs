@@ -15,6 +15,41 @@ pub(crate) const FAN_IN: usize = 128;
 /// Smallest and largest number of bytes read from a run at a time.
 const READ: (usize, usize) = (16 << 10, 1 << 20);
 
+/// Records of some runs, in order: sorted in memory where they fit, which is quicker, else merged.
+pub(crate) enum Sorted<R> {
+    InMemory(std::vec::IntoIter<R>),
+    Merged(Merge<R>),
+}
+
+impl<R: Record> Sorted<R> {
+    /// Records in some slots of all runs, with about `memory` bytes.
+    pub(crate) fn new(
+        runs: &[Run<R>],
+        slots: Range<usize>,
+        memory: usize,
+    ) -> Result<Self, DedupError> {
+        let bytes: u64 = runs.iter().map(|run| run.bytes(slots.clone())).sum();
+        if bytes > memory as u64 / 2 {
+            return Ok(Self::Merged(Merge::new(runs, slots, memory)?));
+        }
+        let (mut records, mut buffer) = (Vec::new(), Vec::new());
+        for run in runs {
+            run.read_all(slots.clone(), &mut buffer, &mut records)?;
+        }
+        records.sort_unstable();
+        Ok(Self::InMemory(records.into_iter()))
+    }
+
+    /// The next record.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<R>, DedupError> {
+        match self {
+            Self::InMemory(records) => Ok(records.next()),
+            Self::Merged(merge) => merge.next(),
+        }
+    }
+}
+
 /// Merged records of some runs.
 pub(crate) struct Merge<R> {
     heap: BinaryHeap<Reverse<(R, usize)>>,

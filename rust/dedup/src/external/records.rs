@@ -172,6 +172,14 @@ impl Content {
     /// Bytes of a record before the content itself.
     pub(crate) const HEAD: usize = 13;
 
+    /// Place, whether it is code, and length, from the front of a record.
+    pub(crate) fn take_head(bytes: &[u8]) -> Option<(u32, bool, usize)> {
+        let mut cursor = Cursor::new(bytes);
+        let place = cursor.u32()?;
+        let [code] = cursor.array()?;
+        Some((place, code != 0, cursor.u64()? as usize))
+    }
+
     /// Appends what comes before the content.
     pub(crate) fn put_head(place: u32, code: bool, length: usize, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&place.to_le_bytes());
@@ -187,12 +195,9 @@ impl Record for Content {
     }
 
     fn take(bytes: &[u8]) -> Option<(Self, usize)> {
-        let mut cursor = Cursor::new(bytes);
-        let place = cursor.u32()?;
-        let [code] = cursor.array()?;
-        let length = cursor.u64()? as usize;
-        let content = cursor.slice(length)?.to_vec();
-        Some((Self { place, code: code != 0, bytes: content }, cursor.at))
+        let (place, code, length) = Self::take_head(bytes)?;
+        let content = bytes[Self::HEAD..].get(..length)?.to_vec();
+        Some((Self { place, code, bytes: content }, Self::HEAD + length))
     }
 }
 

@@ -251,6 +251,41 @@ impl<R: Record> Run<R> {
         })
     }
 
+    /// The bytes of some slots' records, appended to `bytes`.
+    pub(crate) fn read_bytes(
+        &self,
+        slots: std::ops::Range<usize>,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), DedupError> {
+        let (at, end) = (self.index[slots.start], self.index[slots.end]);
+        let start = bytes.len();
+        bytes.resize(start + (end - at) as usize, 0);
+        let file = File::open(&self.path).map_err(failed(&self.path))?;
+        file.read_exact_at(&mut bytes[start..], at).map_err(failed(&self.path))
+    }
+
+    /// The records of some slots, appended to `records`; `buffer` is for their bytes.
+    pub(crate) fn read_all(
+        &self,
+        slots: std::ops::Range<usize>,
+        buffer: &mut Vec<u8>,
+        records: &mut Vec<R>,
+    ) -> Result<(), DedupError> {
+        buffer.clear();
+        self.read_bytes(slots, buffer)?;
+        let mut rest = &buffer[..];
+        while let Some((record, length)) = R::take(rest) {
+            records.push(record.renumber(|document| document + self.base));
+            rest = &rest[length..];
+        }
+        if rest.is_empty() { Ok(()) } else { Err(self.cut_short()) }
+    }
+
+    /// The failure of a record that ends beyond its slot.
+    pub(crate) fn cut_short(&self) -> DedupError {
+        DedupError::Damaged { path: self.path.clone(), what: "a record is cut short".into() }
+    }
+
     /// All records.
     pub(crate) fn all(&self) -> Result<Records<R>, DedupError> {
         self.read(0..self.index.len() - 1, BLOCK)
