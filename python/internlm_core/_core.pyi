@@ -204,7 +204,10 @@ def dedup_keep_order(texts: _ArrowStrings, keys: _Keys, threads: int = 0) -> npt
 
 @final
 class DedupWork:
-    """A deduplication on disk, step by step; documents of an index come first in numbers."""
+    """A deduplication on disk, step by step; documents of an index come first in numbers.
+
+    `index`: its folder, and how many documents each of its segments has.
+    """
 
     def __new__(
         cls,
@@ -212,8 +215,7 @@ class DedupWork:
         options: dict[str, Any],
         memory: int,
         corpus: int,
-        index: str | None = None,
-        segments: list[int] = ...,
+        index: tuple[str, list[int]] | None = None,
         threads: int = 0,
     ) -> DedupWork: ...
     @property

@@ -218,8 +218,39 @@ def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
     folder.mkdir()
     work = _core.DedupWork(str(folder), DedupConfig().options(), 1 << 20, 0)
     folder.rmdir()
-    with pytest.raises(DataError, match=r"chunk-0000000000\.keep: No such file"):
+    with pytest.raises(DataError, match=r"chunk-0000000000\.bands: No such file"):
         work.sign(0, frame["text"], None, (None, None, None))
+
+
+_LIMITED = """
+    import resource, sys
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+    from pathlib import Path
+    import polars as pl
+    from internlm_core.data.dedup_on_disk import FrameTexts, find_on_disk
+    from internlm_core.data.near_duplicates import DedupConfig
+    from internlm_core.errors import DataError
+    frame = pl.read_parquet(sys.argv[1])
+    try:
+        find_on_disk([FrameTexts(frame)], DedupConfig(), Path(sys.argv[2]), memory=4_000_000)
+    except DataError as error:
+        print(error)
+"""
+
+
+def test_a_file_that_can_not_grow(tmp_path: Path) -> None:
+    """The sort runs out of room: an error that names the file, nothing half done, then it goes on."""
+    frame, runs = corpus(2_000), tmp_path / "runs"
+    frame.write_parquet(tmp_path / "corpus.parquet")
+    command = [sys.executable, "-c", textwrap.dedent(_LIMITED)]
+    command += [str(tmp_path / "corpus.parquet"), str(runs)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "chunk-0000000000.bands: File too large" in output
+    assert not [path.name for path in runs.iterdir() if path.name.startswith(".partial-")]
+    texts = [FrameTexts(frame)]
+    found = find_on_disk(texts, DedupConfig(), runs, memory=4_000_000)
+    found.name_targets(texts)
+    assert as_frame(found, frame["id"]).equals(dedup(frame))
 
 
 def test_signatures_of_another_length(tmp_path: Path) -> None:

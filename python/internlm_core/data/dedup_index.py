@@ -289,7 +289,12 @@ class DedupIndex:
         counts = [segment["documents"] for segment in self._manifest["segments"][:before]]
         work_folder.mkdir(parents=True, exist_ok=True)
         work = _core.DedupWork(
-            str(work_folder), self.config.options(), memory, 0, str(self.folder), counts, threads
+            str(work_folder),
+            self.config.options(),
+            memory,
+            0,
+            (str(self.folder), counts),
+            threads,
         )
         sign(work, texts, self.config, memory, quiet=quiet)
         found = decide(work, texts, self.config, earlier=earlier, quiet=quiet)

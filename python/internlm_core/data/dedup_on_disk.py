@@ -6,7 +6,9 @@ lies in the folder, `rust/dedup/src/external.rs` how it is done.
 
 from __future__ import annotations
 
+import functools
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,6 +42,10 @@ __all__ = [
     "sign",
     "staged",
 ]
+
+
+_READERS = 4
+"""Most threads that read texts side by side; each holds some."""
 
 
 class Texts(Protocol):
@@ -80,11 +86,17 @@ class ParquetTexts:
     def __init__(self, path: Path, *, open_only: bool = False) -> None:
         self._path, self._open_only = path, open_only
         self._names = pl.read_parquet_schema(path).keys()
-        if open_only:
-            self._open = pl.read_parquet(path, columns=["stage"])["stage"].is_null()
-            self.rows = int(self._open.sum())
-        else:
-            self.rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+
+    @functools.cached_property
+    def _open(self) -> pl.Series:
+        return pl.read_parquet(self._path, columns=["stage"])["stage"].is_null()
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """How many they are."""
+        if self._open_only:
+            return int(self._open.sum())
+        return int(pl.scan_parquet(self._path).select(pl.len()).collect().item())
 
     def read(self, columns: Sequence[str] = COLUMNS) -> pl.DataFrame:
         """Those of some of `COLUMNS` that there are."""
@@ -114,14 +126,18 @@ class Decisions:
 
     def name_targets(self, texts: Sequence[Texts], *, as_strings: bool = False) -> None:
         """Read the ids of the documents that others are duplicates of; `texts` are all, in order."""
-        self._targets = np.unique(self.duplicate_of[~self.keep])
-        ids, start = [], 0
-        for source in texts:
-            first, last = np.searchsorted(self._targets, [start, start + source.rows])
-            if first < last:
-                some = source.read(["id"])["id"].gather(self._targets[first:last] - start)
-                ids.append(some.cast(pl.String) if as_strings else some)
-            start += source.rows
+        self._targets = targets = np.unique(self.duplicate_of[~self.keep])
+        starts = np.cumsum([0, *(source.rows for source in texts)])
+        bounds = np.searchsorted(targets, starts)
+
+        def read(number: int) -> pl.Series:
+            rows = targets[bounds[number] : bounds[number + 1]] - starts[number]
+            some = texts[number].read(["id"])["id"].gather(rows)
+            return some.cast(pl.String) if as_strings else some
+
+        named = [number for number in range(len(texts)) if bounds[number] < bounds[number + 1]]
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="names") as pool:
+            ids = list(pool.map(read, named))
         self._target_ids = pl.concat(ids) if ids else pl.Series("id", [], dtype=pl.String)
 
     def slice(self, start: int, count: int) -> pl.DataFrame:
@@ -165,7 +181,7 @@ def find_on_disk(
         texts: The documents; their order does not matter.
         config: As for `dedup`.
         folder: Where the files go, by themselves; it is made if need be.
-        memory: Bytes to use beside what the process has already; chunks are an eighth of it.
+        memory: Bytes to use beside what the process has already; a chunk is a twelfth of it.
         threads: 0 means all cores.
         quiet: Show no progress.
         corpus: A number that other documents do not have: files of those do not count.
@@ -183,17 +199,19 @@ def sign(
     work: _core.DedupWork, texts: Sequence[Texts], config: DedupConfig, memory: int, *, quiet: bool
 ) -> None:
     """Sign those of `texts` that are not signed yet."""
-    total = sum(source.rows for source in texts)
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="count") as pool:
+        total = sum(pool.map(lambda source: source.rows, texts))
     # In memory while a chunk is sorted: a key twice, with its document; or the signature twice.
     a_row = 24 * config.bands + 256 + 8 * config.permutations * (config.verify == "signature")
-    limits = memory // 8, max(1, memory // 8 // a_row)
+    # One chunk is signed while the next one is read.
+    limits = memory // 12, max(1, memory // 12 // a_row)
     done = work.signed()
     with Task("Signing documents", total, quiet=quiet) as task:
         task.advance(sum(rows for _, rows in done))
         start = 0
         for first, rows in [*done, (total, 0)]:
             gap = _rows(texts, start, first)
-            for chunk in _chunks(read_ahead(gap), *limits):
+            for chunk in read_ahead(_chunks(gap, *limits)):
                 code = code_rows(chunk, config.unit)
                 work.sign(start, chunk["text"], code, keep_keys(chunk))
                 start += chunk.height
@@ -229,11 +247,16 @@ def decide(
 
 
 def _collect(
-    work: _core.DedupWork, texts: Sequence[Texts], config: DedupConfig, *, quiet: bool
+    work: _core.DedupWork,
+    texts: Sequence[Texts],
+    config: DedupConfig,
+    *,
+    quiet: bool,
 ) -> list[int]:
     """Collect what is to be compared; returns the first document of each file of contents."""
-    # Whole sources at a time, so that each is read once, and about as much as was signed at once.
-    most = max((rows for _, rows in work.signed()), default=0)
+    # Whole sources at a time, so that each is read once; less than is signed at once, for several
+    # are read side by side.
+    most = max((rows for _, rows in work.signed()), default=0) // 4
     spans: list[tuple[int, int]] = []
     start = 0
     for source in texts:
@@ -242,21 +265,25 @@ def _collect(
         else:
             spans.append((start, source.rows))
         start += source.rows
-    nothing = pl.DataFrame(schema={"text": pl.String})
-    missing = [(first, rows) for first, rows in spans if not work.is_collected(first)]
 
-    def read() -> Iterator[tuple[int, pl.DataFrame]]:
-        for first, rows in missing:
+    def collect(span: tuple[int, int]) -> int:
+        first, rows = span
+        if not work.is_collected(first):
             # Where no document shares a band with another one, nothing is read.
-            frames: list[pl.DataFrame] = []
+            frames = [pl.DataFrame(schema={"text": pl.String})]
             if work.compared(first, rows).any():
                 frames = list(_rows(texts, first, first + rows, ("text", "source")))
-            yield first, pl.concat(frames) if frames else nothing
-
-    with Task("Collecting texts", sum(rows for _, rows in missing), quiet=quiet) as task:
-        for first, frame in read_ahead(read()):
+            frame = pl.concat(frames)
             work.collect(first, frame["text"], code_rows(frame, config.unit))
-            task.advance(frame.height)
+        return rows
+
+    workers = _READERS
+    with (
+        Task("Collecting texts", start, quiet=quiet) as task,
+        ThreadPoolExecutor(workers, thread_name_prefix="collect") as pool,
+    ):
+        for rows in pool.map(collect, spans):
+            task.advance(rows)
     return [first for first, _ in spans]
 
 

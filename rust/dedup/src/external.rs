@@ -15,6 +15,7 @@ mod grouping;
 mod merge;
 mod records;
 mod runs;
+mod sort;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -430,7 +431,8 @@ fn buckets(
         }
     }
     drop(rows);
-    found.sort_unstable_by_key(|&(_, bucket)| bucket);
+    // Nearly sorted already, which a stable sort makes use of.
+    found.sort_by_key(|&(_, bucket)| bucket);
     let mut ends = vec![0; documents.len()];
     for &(row, _) in &found {
         ends[row as usize] += 1;

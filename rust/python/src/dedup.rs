@@ -1,5 +1,7 @@
 //! Bindings of the `internlm-dedup` crate.
 
+use std::io::ErrorKind;
+
 use internlm_dedup::{
     Clusters, Corpus, DedupError, KeepKeys, Key, Outcome, Settings, Verify, band_keys, deduplicate,
     keep_order, pair_similarities, signatures,
@@ -47,6 +49,11 @@ impl From<Options> for Settings {
 /// Failures of files are faults of the data, all others of what was asked for.
 pub(crate) fn failure(error: DedupError) -> PyErr {
     match error {
+        DedupError::File { ref source, .. } if source.kind() == ErrorKind::StorageFull => {
+            DataError::new_err(format!(
+                "{error}; make room, then run the same again: what is finished is kept"
+            ))
+        }
         DedupError::File { .. } | DedupError::Damaged { .. } => {
             DataError::new_err(error.to_string())
         }

@@ -6,16 +6,18 @@ use internlm_dedup::external::{Batch, Work};
 use internlm_dedup::{DedupError, Settings};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use rayon::ThreadPool;
 
 use crate::arrow::StrColumn;
 use crate::dedup::{Found, KeyColumns, Options, failure, found, keep_keys};
-use crate::error::in_pool;
+use crate::error::{detached, thread_pool};
 
 /// A deduplication on disk, step by step.
 #[pyclass(module = "internlm_core._core")]
 pub struct DedupWork {
     work: Work,
-    threads: usize,
+    /// One for all steps: each new thread would bring an arena of freed memory of its own.
+    pool: ThreadPool,
 }
 
 impl DedupWork {
@@ -26,7 +28,7 @@ impl DedupWork {
         step: impl FnOnce(&Work) -> Result<T, DedupError> + Send,
     ) -> PyResult<T> {
         let work = &self.work;
-        in_pool(py, self.threads, || step(work))?.map_err(failure)
+        detached(py, || self.pool.install(|| step(work)))?.map_err(failure)
     }
 
     fn change<T: Send>(
@@ -34,31 +36,34 @@ impl DedupWork {
         py: Python<'_>,
         step: impl FnOnce(&mut Work) -> Result<T, DedupError> + Send,
     ) -> PyResult<T> {
-        let work = &mut self.work;
-        in_pool(py, self.threads, || step(work))?.map_err(failure)
+        let (pool, work) = (&self.pool, &mut self.work);
+        detached(py, || pool.install(|| step(work)))?.map_err(failure)
     }
 }
 
 #[pymethods]
 impl DedupWork {
     #[new]
-    #[pyo3(signature = (folder, options, memory, corpus, index=None, segments=vec![], threads=0))]
+    #[pyo3(signature = (folder, options, memory, corpus, index=None, threads=0))]
     fn new(
         py: Python<'_>,
         folder: PathBuf,
         options: Options,
         memory: usize,
         corpus: u64,
-        index: Option<PathBuf>,
-        segments: Vec<u32>,
+        index: Option<(PathBuf, Vec<u32>)>,
         threads: usize,
     ) -> PyResult<Self> {
         let settings = Settings::from(options);
         let open = || match index {
-            Some(index) => Work::beside(&folder, &index, &segments, &settings, memory, corpus),
+            Some((index, segments)) => {
+                Work::beside(&folder, &index, &segments, &settings, memory, corpus)
+            }
             None => Work::open(&folder, &settings, memory, corpus),
         };
-        Ok(Self { work: in_pool(py, threads, open)?.map_err(failure)?, threads })
+        let pool = thread_pool(threads)?;
+        let work = detached(py, || pool.install(open))?.map_err(failure)?;
+        Ok(Self { work, pool })
     }
 
     #[getter]
@@ -125,7 +130,9 @@ impl DedupWork {
     ) -> PyResult<()> {
         let rows = texts.rows();
         let code = code.as_ref().map_or(Ok(&[] as &[bool]), |code| code.as_slice())?;
-        self.in_pool(py, |work| work.collect(first, &rows, code))
+        // It has nothing to share among threads; callers call it from several.
+        let work = &self.work;
+        detached(py, || work.collect(first, &rows, code))?.map_err(failure)
     }
 
     fn decide(&self, py: Python<'_>, part: usize, firsts: Vec<u32>) -> PyResult<()> {

@@ -53,3 +53,11 @@ pub fn pool(threads: usize) -> PyResult<rayon::ThreadPool> {
         .build()
         .map_err(|failure| InternalError::new_err(format!("no thread pool: {failure}")))
 }
+
+/// A pool of `threads` threads (0: all cores).
+pub fn thread_pool(threads: usize) -> PyResult<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|failure| InternalError::new_err(format!("no thread pool: {failure}")))
+}

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 use super::records::{BandKey, Content, KeepKey, Record, Same};
 use super::runs::{Run, RunWriter, write_all};
 use crate::corpus::{Corpus, Signed};
-use crate::{DedupError, KeepKeys, Settings, Verify, bands, minhash};
+use crate::{DedupError, Identity, KeepKeys, Settings, Verify, bands, minhash};
 
 /// Slots of the files that are merged in parallel.
 pub(crate) const SLOTS: usize = 256;
@@ -128,32 +128,29 @@ impl Chunk {
         let corpus = Corpus { texts: batch.texts, code: batch.code, rank: &rank };
         corpus.check()?;
         let signed = Signed::new(&corpus, settings);
-        let mut keep: Vec<KeepKey> = (0..batch.texts.len() as u32)
-            .into_par_iter()
-            .map(|document| {
-                let key = batch.keys.key(document as usize, corpus.text(document));
-                KeepKey { key, document }
-            })
-            .collect();
-        keep.par_sort_unstable();
-        write_all(file(folder, number, "keep"), tag, keep)?;
         let found = rank.iter().filter(|&&row| signed.identities[row as usize].shingles > 0);
-        let mut same: Vec<Same> = found
-            .clone()
-            .map(|&document| {
-                let identity = signed.identities[document as usize];
-                let [one, two] = identity.sums;
-                Same { identity: [one, two, identity.shingles], document }
-            })
-            .collect();
-        write_slots(file(folder, number, "same"), tag, &mut same, slot_of_identity)?;
-        let mut keys: Vec<BandKey> = found
-            .flat_map(|&document| {
+        let keys = || {
+            let keys = found.clone().flat_map(|&document| {
                 signed.keys(document).iter().map(move |&key| BandKey { key, document })
-            })
-            .collect();
-        write_slots(file(folder, number, "bands"), tag, &mut keys, slot_of_key)?;
-        drop((same, keys));
+            });
+            write_slots(file(folder, number, "bands"), tag, keys.collect(), slot_of_key)
+        };
+        let others = || {
+            let key = |&document: &u32| KeepKey {
+                key: batch.keys.key(document as usize, corpus.text(document)),
+                document,
+            };
+            let mut keep: Vec<KeepKey> = rank.par_iter().map(key).collect();
+            keep.par_sort_unstable();
+            write_all(file(folder, number, "keep"), tag, keep)?;
+            let same = found.clone().map(|&document| {
+                let Identity { shingles, sums: [one, two] } = signed.identities[document as usize];
+                Same { identity: [one, two, shingles], document }
+            });
+            write_slots(file(folder, number, "same"), tag, same.collect(), slot_of_identity)
+        };
+        let (keys, others) = rayon::join(keys, others);
+        keys.and(others)?;
         if settings.verify == Verify::Signature {
             let mut writer = RunWriter::new(file(folder, number, "signatures"), 1, tag)?;
             for &row in &rank {
@@ -185,7 +182,7 @@ impl Chunk {
             .map(|document| KeepKey { key: (number + document).to_be_bytes().into(), document });
         write_all(file(folder, number, "keep"), tag, keep)?;
         let known = |&row: &u32| signature(row).iter().any(|&slot| slot != minhash::EMPTY);
-        let mut same: Vec<Same> = (0..documents)
+        let same = (0..documents)
             .into_par_iter()
             .filter(known)
             .map(|document| {
@@ -195,8 +192,8 @@ impl Chunk {
                 Same { identity: [(hash >> 64) as u64, hash as u64, 1], document }
             })
             .collect();
-        write_slots(file(folder, number, "same"), tag, &mut same, slot_of_identity)?;
-        let mut keys: Vec<BandKey> = (0..documents)
+        write_slots(file(folder, number, "same"), tag, same, slot_of_identity)?;
+        let keys = (0..documents)
             .into_par_iter()
             .filter(known)
             .flat_map_iter(|document| {
@@ -207,7 +204,7 @@ impl Chunk {
                 })
             })
             .collect();
-        write_slots(file(folder, number, "bands"), tag, &mut keys, slot_of_key)?;
+        write_slots(file(folder, number, "bands"), tag, keys, slot_of_key)?;
         let mut writer = RunWriter::new(file(folder, number, "signatures"), 1, tag)?;
         for row in 0..documents {
             put_signature(&mut writer, row, signature(row))?;
@@ -302,10 +299,10 @@ fn put_signature(writer: &mut RunWriter, row: u32, slots: &[u32]) -> Result<(), 
 fn write_slots<R: Record>(
     path: PathBuf,
     tag: u64,
-    records: &mut [R],
+    mut records: Vec<R>,
     slot: impl Fn(&R) -> usize,
 ) -> Result<(), DedupError> {
-    records.par_sort_unstable();
+    R::sort(&mut records, 0);
     let mut writer = RunWriter::new(path, SLOTS, tag)?;
     for record in records.iter() {
         writer.push(record, slot(record))?;

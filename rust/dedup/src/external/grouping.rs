@@ -130,7 +130,7 @@ impl Work {
             .into_par_iter()
             .map(|slot| {
                 let mut copies = Vec::new();
-                let mut merge = Sorted::new(&runs, slot..slot + 1, self.merge_memory())?;
+                let mut merge = Sorted::new(&runs, slot, self.merge_memory())?;
                 let mut like: Vec<u32> = Vec::new();
                 let mut identity = [0; 3];
                 loop {
@@ -173,7 +173,7 @@ impl Work {
             .map(|slot| {
                 let path = self.file(&format!("shared-{slot:03}"));
                 let mut writer = RunWriter::new(path.clone(), 1, tag)?;
-                let mut merge = Sorted::new(&runs, slot..slot + 1, self.merge_memory())?;
+                let mut merge = Sorted::new(&runs, slot, self.merge_memory())?;
                 let (mut bucket, mut key) = (Vec::new(), 0);
                 let mut number = (slot as u64) << 40;
                 loop {
@@ -273,16 +273,17 @@ impl Work {
         part: &[u32],
         parts: usize,
     ) -> Result<Vec<Run<Member>>, DedupError> {
-        let limit = (self.memory / 8 / 24).max(1024);
+        let limit = (self.memory / 8 / 48).max(1024);
         let mut members: Vec<(u32, Member)> = Vec::new();
         let (mut runs, tag) = (Vec::new(), self.group_tag());
         let mut write = |members: &mut Vec<(u32, Member)>| -> Result<(), DedupError> {
-            members.par_sort_unstable();
             let path = self.file(&format!("members-{:05}", runs.len()));
             let mut writer = RunWriter::new(path.clone(), parts, tag)?;
-            for (part, member) in members.drain(..) {
+            // By part alone: within one they stay in the order of their buckets.
+            for (part, member) in by_part(members, parts) {
                 writer.push(&member, part as usize)?;
             }
+            members.clear();
             writer.finish()?;
             runs.extend(Run::open(path, tag)?);
             Ok(())
@@ -354,6 +355,24 @@ impl Work {
     fn merge_memory(&self) -> usize {
         self.memory / 8 / rayon::current_num_threads()
     }
+}
+
+/// The same by part, else in the order in which they are.
+fn by_part(members: &[(u32, Member)], parts: usize) -> Vec<(u32, Member)> {
+    let mut ends = vec![0; parts + 1];
+    for (part, _) in members {
+        ends[*part as usize + 1] += 1;
+    }
+    for at in 1..ends.len() {
+        ends[at] += ends[at - 1];
+    }
+    let mut sorted = members.to_vec();
+    for &member in members {
+        let end: &mut usize = &mut ends[member.0 as usize];
+        sorted[*end] = member;
+        *end += 1;
+    }
+    sorted
 }
 
 fn inverse(order: &[u32]) -> Vec<u32> {

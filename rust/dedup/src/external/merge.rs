@@ -22,21 +22,19 @@ pub(crate) enum Sorted<R> {
 }
 
 impl<R: Record> Sorted<R> {
-    /// Records in some slots of all runs, with about `memory` bytes.
-    pub(crate) fn new(
-        runs: &[Run<R>],
-        slots: Range<usize>,
-        memory: usize,
-    ) -> Result<Self, DedupError> {
+    /// Records in one slot of all runs, with about `memory` bytes.
+    pub(crate) fn new(runs: &[Run<R>], slot: usize, memory: usize) -> Result<Self, DedupError> {
+        let slots = slot..slot + 1;
         let bytes: u64 = runs.iter().map(|run| run.bytes(slots.clone())).sum();
-        if bytes > memory as u64 / 2 {
+        if bytes > memory as u64 / 4 {
             return Ok(Self::Merged(Merge::new(runs, slots, memory)?));
         }
         let (mut records, mut buffer) = (Vec::new(), Vec::new());
         for run in runs {
             run.read_all(slots.clone(), &mut buffer, &mut records)?;
         }
-        records.sort_unstable();
+        // A slot is all that has the same upper byte.
+        R::sort(&mut records, 8);
         Ok(Self::InMemory(records.into_iter()))
     }
 

@@ -1,5 +1,7 @@
 //! What run files hold, and how it lies there: little-endian numbers, one after another.
 
+use super::sort::sort_spread;
+
 /// Something that run files hold.
 pub(crate) trait Record: Ord + Sized + Send {
     /// Appends its bytes.
@@ -11,6 +13,11 @@ pub(crate) trait Record: Ord + Sized + Send {
     /// Its document's number becomes `number(it)`; records without one stay as they are.
     fn renumber(self, _number: impl FnOnce(u32) -> u32) -> Self {
         self
+    }
+
+    /// Sorts records, of which the upper `known` bits of the first number are the same in all.
+    fn sort(records: &mut Vec<Self>, _known: u32) {
+        records.sort_unstable();
     }
 
     /// Its document's number.
@@ -71,6 +78,10 @@ impl Record for BandKey {
     fn take(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut cursor = Cursor::new(bytes);
         Some((Self { key: cursor.u64()?, document: cursor.u32()? }, 12))
+    }
+
+    fn sort(records: &mut Vec<Self>, known: u32) {
+        sort_spread(records, known, |record| record.key);
     }
 
     fn renumber(self, number: impl FnOnce(u32) -> u32) -> Self {

@@ -249,7 +249,7 @@ fn a_full_disk_is_an_error_that_names_the_file() {
     let keys = KeepKeys::default();
     let batch = Batch { texts: &[Some("a")], code: &[], keys: &keys };
     let error = work.sign(0, &batch).unwrap_err().to_string();
-    assert!(error.contains("chunk-0000000000.keep: No such file"), "{error}");
+    assert!(error.contains("chunk-0000000000.bands: No such file"), "{error}");
     // /dev/full refuses every byte.
     let Some(mut writer) = RunWriter::on_full_disk() else { return };
     let mut written = Ok(());
