@@ -394,3 +394,22 @@ def test_one_row_or_none_is_a_valid_input() -> None:
         assert dedup(pl.Series(texts, dtype=pl.String), threads=16)["keep"].all()
         on_disk = dedup(pl.Series(texts, dtype=pl.String), max_memory="1MB")
         assert on_disk["keep"].to_list() == [True] * len(texts)
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """Calls share their threads, which a fork does not take along."""
+    script = """
+        import os, signal
+        import polars as pl
+        from internlm_core import _core
+        from internlm_core.data import DedupConfig
+        texts, options = pl.Series(["a text"] * 1_000), DedupConfig().options()
+        _core.minhash_band_keys(texts, None, options, 2)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            _core.minhash_band_keys(texts, None, options, 2)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True)

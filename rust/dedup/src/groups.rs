@@ -1,5 +1,7 @@
 //! Documents that can have to do with each other: joined, directly or over others, by equal keys.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use rayon::prelude::*;
 
 use crate::bands::equal_keys;
@@ -30,6 +32,47 @@ impl Forest {
     }
 }
 
+/// As `Forest`, for several threads at a time.
+#[derive(Debug)]
+pub(crate) struct SharedForest(Vec<AtomicU32>);
+
+impl SharedForest {
+    pub(crate) fn new(count: usize) -> Self {
+        Self((0..count as u32).map(AtomicU32::new).collect())
+    }
+
+    /// The smallest member of the set, once no thread unites any more.
+    pub(crate) fn root(&self, mut member: u32) -> u32 {
+        loop {
+            let above = self.0[member as usize].load(Ordering::Relaxed);
+            if above == member {
+                return member;
+            }
+            let top = self.0[above as usize].load(Ordering::Relaxed);
+            if top != above {
+                // Shortens the way; another thread may have done so, then nothing is lost.
+                let entry = &self.0[member as usize];
+                let _ = entry.compare_exchange(above, top, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            member = above;
+        }
+    }
+
+    pub(crate) fn unite(&self, one: u32, two: u32) {
+        loop {
+            let (one, two) = (self.root(one), self.root(two));
+            if one == two {
+                return;
+            }
+            let (low, high) = (one.min(two), one.max(two));
+            let entry = &self.0[high as usize];
+            if entry.compare_exchange(high, low, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
 /// Splits rows with shingles, in keep order, into the first of each set of equal ones, and
 /// `(copy, first)`.
 ///
@@ -55,18 +98,12 @@ pub(crate) fn copies(corpus: &Corpus<'_>, signed: &Signed) -> (Vec<u32>, Vec<(u3
 /// Groups of at least two rows that equal band keys join, each in keep order; no pair across groups
 /// shares a band, so each group can be decided alone.
 pub(crate) fn groups(leaders: &[u32], signed: &Signed, bands: usize) -> Vec<Vec<u32>> {
-    let joined: Vec<Vec<(u32, u32)>> = (0..bands)
-        .into_par_iter()
-        .map(|band| {
-            let keys: Vec<u64> = leaders.iter().map(|&row| signed.keys(row)[band]).collect();
-            let mut pairs = Vec::new();
-            let note = |first, member| pairs.push((first, member));
-            equal_keys(|place| keys[place as usize], |key| key, keys.len(), note);
-            pairs
-        })
-        .collect();
-    let mut forest = Forest::new(leaders.len());
-    joined.iter().flatten().for_each(|&(one, two)| forest.unite(one, two));
+    let forest = SharedForest::new(leaders.len());
+    (0..bands).into_par_iter().for_each(|band| {
+        let keys: Vec<u64> = leaders.iter().map(|&row| signed.keys(row)[band]).collect();
+        let note = |first, member| forest.unite(first, member);
+        equal_keys(|place| keys[place as usize], |key| key, keys.len(), note);
+    });
     // Numbers of groups by root; roots are the smallest, so they come first.
     let mut number = vec![u32::MAX; leaders.len()];
     let mut groups: Vec<Vec<u32>> = Vec::new();

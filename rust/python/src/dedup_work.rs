@@ -10,7 +10,7 @@ use rayon::ThreadPool;
 
 use crate::arrow::StrColumn;
 use crate::dedup::{Found, KeyColumns, Options, failure, found, keep_keys};
-use crate::error::{detached, thread_pool};
+use crate::error::{detached, pool};
 
 /// A deduplication on disk, step by step.
 #[pyclass(module = "internlm_core._core")]
@@ -61,7 +61,7 @@ impl DedupWork {
             }
             None => Work::open(&folder, &settings, memory, corpus),
         };
-        let pool = thread_pool(threads)?;
+        let pool = pool(threads)?;
         let work = detached(py, || pool.install(open))?.map_err(failure)?;
         Ok(Self { work, pool })
     }

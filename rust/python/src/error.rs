@@ -3,9 +3,11 @@
 use std::any::Any;
 use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
 
 use pyo3::import_exception;
 use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 import_exception!(internlm_core.errors, ConfigError);
 import_exception!(internlm_core.errors, DataError);
@@ -42,21 +44,31 @@ pub fn in_pool<T: Send>(
     threads: usize,
     work: impl FnOnce() -> T + Send,
 ) -> PyResult<T> {
-    let pool = pool(threads)?;
+    let pool = kept_pool(threads)?;
     detached(py, || pool.install(work))
 }
 
-/// A pool of `threads` threads (0: all cores).
-pub fn pool(threads: usize) -> PyResult<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|failure| InternalError::new_err(format!("no thread pool: {failure}")))
+/// Process, number of threads, pool.
+type Pools = Vec<(u32, usize, Arc<ThreadPool>)>;
+
+/// A pool that calls share: new threads for each would leave an arena of freed memory behind.
+fn kept_pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
+    static POOLS: Mutex<Pools> = Mutex::new(Vec::new());
+    // A forked process has its parent's pools without their threads, and perhaps their lock.
+    let process = std::process::id();
+    let Ok(mut pools) = POOLS.try_lock() else { return pool(threads).map(Arc::new) };
+    let known = pools.iter().find(|entry| (entry.0, entry.1) == (process, threads));
+    if let Some((.., pool)) = known {
+        return Ok(pool.clone());
+    }
+    let made = Arc::new(pool(threads)?);
+    pools.push((process, threads, made.clone()));
+    Ok(made)
 }
 
 /// A pool of `threads` threads (0: all cores).
-pub fn thread_pool(threads: usize) -> PyResult<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
+pub fn pool(threads: usize) -> PyResult<ThreadPool> {
+    ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
         .map_err(|failure| InternalError::new_err(format!("no thread pool: {failure}")))

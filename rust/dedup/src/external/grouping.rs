@@ -4,7 +4,6 @@
 //! the first place of its group, and its part. All else is read from disk in order.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
@@ -14,6 +13,7 @@ use super::merge::{Merge, Sorted, few_enough};
 use super::records::{Member, Record, Removed};
 use super::runs::{Run, RunWriter, write_all};
 use crate::DedupError;
+use crate::groups::SharedForest;
 
 /// The part of a document that shares no band with another one.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -40,41 +40,6 @@ pub(crate) struct Grouping {
     pub(crate) members: Vec<Run<Member>>,
     /// Documents that share a band with another one that is no copy.
     pub(crate) candidates: u64,
-}
-
-/// Sets of places that threads unite; of each the smallest is the root.
-struct Forest(Vec<AtomicU32>);
-
-impl Forest {
-    fn root(&self, mut member: u32) -> u32 {
-        loop {
-            let above = self.0[member as usize].load(Ordering::Relaxed);
-            if above == member {
-                return member;
-            }
-            let top = self.0[above as usize].load(Ordering::Relaxed);
-            if top != above {
-                // Shortens the way; another thread may have done so, then nothing is lost.
-                let entry = &self.0[member as usize];
-                let _ = entry.compare_exchange(above, top, Ordering::Relaxed, Ordering::Relaxed);
-            }
-            member = above;
-        }
-    }
-
-    fn unite(&self, one: u32, two: u32) {
-        loop {
-            let (one, two) = (self.root(one), self.root(two));
-            if one == two {
-                return;
-            }
-            let (low, high) = (one.min(two), one.max(two));
-            let entry = &self.0[high as usize];
-            if entry.compare_exchange(high, low, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-                return;
-            }
-        }
-    }
 }
 
 impl Work {
@@ -167,7 +132,7 @@ impl Work {
         let runs = self.chunks().map(|chunk| chunk.bands.clone()).collect();
         let (name, tag) = (|number| self.file(&format!("bands-{number}")), self.group_tag());
         let runs = few_enough(runs, SLOTS, slot_of_key, name, tag, self.memory / 8)?;
-        let forest = Forest((0..place.len() as u32).map(AtomicU32::new).collect());
+        let forest = SharedForest::new(place.len());
         let shared: Result<Vec<Run<Member>>, DedupError> = (0..SLOTS)
             .into_par_iter()
             .map(|slot| {
