@@ -316,3 +316,33 @@ def test_pure_functions_for_engines() -> None:
     for a, b in near.iter_rows():
         forest[root(a)] = root(b)
     assert len({root(row) for row in range(500)}) == removed["keep"].sum()
+
+
+@pytest.mark.parametrize("rows", [1, 37, 400, 5_000])
+def test_blocks_of_any_size_and_empty_ones(tmp_path: Path, rows: int) -> None:
+    """Ids do not depend on how the input is cut; an empty shard is passed over."""
+    frame = corpus(1_000)
+    want = dedup(frame)
+    texts = [FrameTexts(frame[start : start + rows]) for start in range(0, 1_000, rows)]
+    for place in (len(texts), len(texts) // 2, 0):
+        texts.insert(place, FrameTexts(frame.clear()))
+    found = find_on_disk(texts, DedupConfig(), tmp_path, memory=1_500_000)
+    found.name_targets(texts)
+    assert as_frame(found, frame["id"]).equals(want)
+
+
+@pytest.mark.slow
+def test_a_million_copies_and_near_copies(tmp_path: Path) -> None:
+    """Case 28 at its size, on disk: a page a million times, and a bucket of 100,000 near-copies."""
+    page, near = "we use cookies on this page for you and for others", " ".join(WORDS[:60])
+    texts = pl.concat(
+        [
+            pl.repeat(page, 1_000_000, eager=True),
+            pl.select(pl.format(f"{near} number {{}}", pl.int_range(100_000)))["literal"],
+        ]
+    )
+    frame = pl.DataFrame({"id": range(len(texts)), "text": texts})
+    sources = [FrameTexts(part) for part in frame.iter_slices(50_000)]
+    found = find_on_disk(sources, DedupConfig(), tmp_path, memory=50_000_000)
+    assert found.keep.sum() == 2
+    assert found.effort[2] <= 2 * 100_000

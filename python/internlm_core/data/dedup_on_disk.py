@@ -262,7 +262,7 @@ def _collect(
     for source in texts:
         if spans and spans[-1][1] + source.rows <= most:
             spans[-1] = (spans[-1][0], spans[-1][1] + source.rows)
-        else:
+        elif source.rows:
             spans.append((start, source.rows))
         start += source.rows
 
