@@ -1,8 +1,9 @@
 use std::fs;
 
+use super::runs::RunWriter;
 use super::*;
 use crate::deduplicate::tests::{alike, chain};
-use crate::{Clusters, Corpus, KeepKeys, Key, deduplicate, keep_order, signatures};
+use crate::{Clusters, Corpus, KeepKeys, Key, Outcome, deduplicate, keep_order, signatures};
 
 /// A folder that is gone with the test.
 struct Folder(PathBuf);
