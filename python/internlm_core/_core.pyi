@@ -38,6 +38,10 @@ __all__ = [
     "DedupWork",
     "candidate_probability",
     "dedup_keep_order",
+    "dedup_lines",
+    "dedup_substrings",
+    "exact_copies",
+    "find_contamination",
     "find_duplicates",
     "jaccard_of_pairs",
     "minhash_band_keys",
@@ -201,6 +205,45 @@ _Keys: TypeAlias = tuple[_Key | None, _Key | None, _Key | None]
 
 def dedup_keep_order(texts: _ArrowStrings, keys: _Keys, threads: int = 0) -> npt.NDArray[np.uint32]:
     """Rank of each row; keys: snapshot, score, id."""
+
+def exact_copies(
+    values: _ArrowStrings, rank: npt.NDArray[np.uint32], threads: int = 0
+) -> npt.NDArray[np.uint32]:
+    """Row that is kept of each row."""
+
+def dedup_lines(
+    texts: _ArrowStrings,
+    skip: npt.NDArray[np.bool_] | None,
+    rank: npt.NDArray[np.uint32],
+    paragraphs: bool,
+    min_chars: int,
+    min_documents: int,
+    fold: bool,
+    lists: bool,
+    threads: int = 0,
+) -> tuple[ArrowColumn, npt.NDArray[np.uint32]]:
+    """Edited texts, null where nothing was cut; pieces cut by row."""
+
+def dedup_substrings(
+    texts: _ArrowStrings,
+    rank: npt.NDArray[np.uint32],
+    min_length: int,
+    characters: bool,
+    keep_first: bool,
+    max_memory: int,
+    threads: int = 0,
+) -> tuple[ArrowColumn, npt.NDArray[np.uint32]]:
+    """Edited texts, null where nothing was cut; passages cut by row."""
+
+def find_contamination(
+    items: _ArrowStrings,
+    texts: _ArrowStrings,
+    code: npt.NDArray[np.bool_] | None,
+    options: dict[str, Any],
+    min_units: int,
+    threads: int = 0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Item (-1: none), overlap, Jaccard similarity by row."""
 
 @final
 class DedupWork:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["COLUMNS", "code_rows", "keep_keys", "text_frame", "text_frames"]
+__all__ = ["COLUMNS", "code_rows", "keep_keys", "table", "text_frame", "text_frames"]
 
 COLUMNS = ("id", "text", "source", "snapshot", "score")
 """Columns that deduplication looks at."""
@@ -34,19 +34,8 @@ def text_frame(data: Any) -> pl.DataFrame:
     """
     if isinstance(data, pl.LazyFrame):
         names = data.collect_schema().names()
-        data = data.select(name for name in names if name in COLUMNS).collect()
-    elif not isinstance(data, pl.DataFrame):
-        try:
-            series = data if isinstance(data, pl.Series) else pl.Series(data)
-        except (TypeError, ValueError) as error:
-            raise DataError(
-                f"expected texts or a table, got {type(data).__name__}: {error}"
-            ) from None
-        if not len(series):
-            series = series.cast(pl.String)
-        # A table that is none of polars' comes as one column of structs.
-        tabular = isinstance(series.dtype, pl.Struct)
-        data = series.struct.unnest() if tabular else pl.DataFrame({"text": series})
+        data = data.select(name for name in names if name in COLUMNS)
+    data = _frame(data)
     if "text" not in data.columns:
         raise DataError(
             f"no column 'text'; the frame has {', '.join(data.columns) or 'no columns'}"
@@ -65,6 +54,37 @@ def text_frame(data: Any) -> pl.DataFrame:
         data = data.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
     chosen: pl.DataFrame = data.select(name for name in COLUMNS if name in data.columns)
     return chosen
+
+
+def table(data: Any, columns: tuple[str, ...]) -> pl.DataFrame:
+    """A table with these columns, of polars or anything that exports Arrow.
+
+    Raises:
+        DataError: One of them is missing.
+    """
+    frame = _frame(data)
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"no column {missing[0]!r}; the frame has {', '.join(frame.columns) or 'no columns'}"
+        )
+    return frame
+
+
+def _frame(data: Any) -> pl.DataFrame:
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    if isinstance(data, pl.DataFrame):
+        return data
+    try:
+        series = data if isinstance(data, pl.Series) else pl.Series(data)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"expected texts or a table, got {type(data).__name__}: {error}") from None
+    if not len(series):
+        series = series.cast(pl.String)
+    # A table that is none of polars' comes as one column of structs.
+    tabular = isinstance(series.dtype, pl.Struct)
+    return series.struct.unnest() if tabular else pl.DataFrame({"text": series})
 
 
 def text_frames(

@@ -108,6 +108,22 @@ pub enum DedupError {
         /// Slots that are asked for.
         wanted: usize,
     },
+    /// A text that is too long to be searched for repetitions.
+    #[error(
+        "document {row} has {bytes} bytes, and the memory allows for {limit}; give more max_memory \
+         (20 bytes a byte of the longest text) or cut the document"
+    )]
+    LongDocument {
+        /// Row of the document, from 0.
+        row: usize,
+        /// Bytes of its text.
+        bytes: usize,
+        /// Most bytes there is room for.
+        limit: usize,
+    },
+    /// The suffix array was not made.
+    #[error("no suffix array: {0}")]
+    SuffixArray(String),
     /// A file can't be read or written: the disk is full, permission is missing.
     #[error("{path}: {source}")]
     File {

@@ -10,7 +10,11 @@ mod bpe;
 mod dedup;
 mod dedup_work;
 mod error;
+<<<<<<< HEAD
 mod lend;
+=======
+mod repeats;
+>>>>>>> 05f6a7d (Copies by text and address, repeated lines and passages, decontamination, semantic and repository duplicates)
 mod text;
 mod web;
 
@@ -27,6 +31,7 @@ mod _core {
         text::register(module)?;
         web::register(module)?;
         dedup::register(module)?;
+        repeats::register(module)?;
         bpe::register(module)
     }
 }
