@@ -10,11 +10,8 @@ mod bpe;
 mod dedup;
 mod dedup_work;
 mod error;
-<<<<<<< HEAD
 mod lend;
-=======
 mod repeats;
->>>>>>> 05f6a7d (Copies by text and address, repeated lines and passages, decontamination, semantic and repository duplicates)
 mod text;
 mod web;
 
