@@ -9,6 +9,7 @@ from pydantic import ByteSize, Field, model_validator
 from internlm_core._config import Config
 from internlm_core.data.near_duplicates import DedupConfig
 from internlm_core.data.readers import ReadLimits, SourceSpec
+from internlm_core.data.repeat_stages import RepeatsConfig
 
 __all__ = [
     "DedupStageConfig",
@@ -95,12 +96,13 @@ class DedupStageConfig(DedupConfig):
 
 
 class PipelineConfig(Config):
-    """Everything a run can be told: sources → normalise → language → filter → dedup → shards."""
+    """Everything a run can be told: sources → normalise → language → filter → repeats → dedup → shards."""
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     normalise: NormaliseConfig = NormaliseConfig()
     language: LanguageConfig = LanguageConfig()
     filter: FilterConfig = FilterConfig()
+    repeats: RepeatsConfig = RepeatsConfig()
     dedup: DedupStageConfig = DedupStageConfig()
     max_memory: int = Field(2 * 1024**3, ge=256 * 1024**2)
     """Most bytes of memory to take, whatever the size of the corpus; batches and shards are made
@@ -147,4 +149,12 @@ class PipelineConfig(Config):
 
     def identity(self) -> dict[str, Any]:
         """What fixes the result, as JSON values: all but the number of threads and the memory."""
-        return self.model_dump(mode="json", exclude={"threads": True, "dedup": {"max_memory"}})
+        apart: dict[str, Any] = {
+            "threads": True,
+            "dedup": {"max_memory"},
+            "repeats": {"substrings": {"max_memory"}},
+        }
+        if not self.repeats.enabled:
+            # Runs from before there were these stages go on.
+            apart["repeats"] = True
+        return self.model_dump(mode="json", exclude=apart)

@@ -26,11 +26,12 @@ from internlm_core.data.dedup_index import DedupIndex
 from internlm_core.data.dedup_on_disk import Decisions, ParquetTexts, find_on_disk
 from internlm_core.data.edits import EditSummary
 from internlm_core.data.ledger import Counts, IdCheck
-from internlm_core.data.map_stages import MapStages
+from internlm_core.data.map_stages import MapStages, edit_columns
 from internlm_core.data.near_duplicates import find_duplicates
 from internlm_core.data.parts import Parts
 from internlm_core.data.progress import ReadProgress, file_size, megabytes
 from internlm_core.data.readers import group_files
+from internlm_core.data.repeat_stages import repeat_stages
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, write_parquet
 from internlm_core.errors import InternalError
@@ -78,6 +79,8 @@ class Run:
         if not self._folder.begin(self._config.identity(), inputs):
             with self._timed("map"):
                 self._map()
+            with self._timed("repeats"):
+                self._repeats()
             with self._timed("dedup"):
                 duplicates = self._dedup()
             with self._timed("write"):
@@ -153,6 +156,18 @@ class Run:
     def _part_paths(self) -> Iterator[Path]:
         return self._parts.paths(len(group_files(self._found.files)))
 
+    # --- repeats: new parts of records, beside what else the map stages told of theirs -----------
+
+    def _repeats(self) -> None:
+        if self._config.repeats.enabled and (parts := list(self._part_paths())):
+            folder = self._folder.work / "repeats"
+            repeat_stages(self._config.repeats, parts, folder, self._threads, quiet=self._quiet)
+
+    def _decided(self, part: Path) -> Path:
+        """The part as the stages before dedup left it."""
+        enabled = self._config.repeats.enabled
+        return self._folder.work / "repeats" / part.name if enabled else part
+
     # --- dedup: over the open records of all parts, in memory or on disk --------------------------
 
     def _dedup(self) -> pl.DataFrame | Decisions | None:
@@ -160,7 +175,7 @@ class Run:
         if not self._config.dedup.enabled:
             return None
         memory = self._config.dedup.max_memory
-        parts = list(self._part_paths())
+        parts = [self._decided(part) for part in self._part_paths()]
         if self._config.dedup.index is not None:
             return self._dedup_with_index(Path(self._config.dedup.index), parts)
         if memory is not None and _IN_MEMORY * sum(map(file_size, parts)) > memory:
@@ -221,7 +236,16 @@ class Run:
         parts = list(self._part_paths())
         with Task("Writing shards", len(parts), quiet=self._quiet) as task:
             for part in parts:
-                frame = pl.read_parquet(part)
+                frame = pl.read_parquet(self._decided(part))
+                metrics = pl.read_parquet(part.with_suffix(".metrics"))
+                if self._config.repeats.enabled:
+                    before = pl.read_parquet(part, columns=["text", "stage"])
+                    cut = [name for name in edit_columns(frame) if name.startswith("repeats.")]
+                    edits.add(before["text"], frame.select("id", "text", *cut))
+                    if metrics.height:
+                        # Records may have new ids; those that the rules saw are in their order.
+                        seen = before["stage"].is_null() | (before["stage"] == "rules")
+                        metrics = metrics.with_columns(frame["id"].filter(seen))
                 read.add(frame["id"])
                 frame, start = _with_duplicates(frame, duplicates, start, self._config)
                 entries = part.with_suffix(".rejected").read_bytes().splitlines(keepends=True)
@@ -230,7 +254,7 @@ class Run:
                 counts.add_rejected(orjson.loads(entry) for entry in entries)
                 for kind, found in read_json(part.with_suffix(".repaired")).items():
                     notes[kind].update(found)
-                output.push(frame, pl.read_parquet(part.with_suffix(".metrics")), entries)
+                output.push(frame, metrics, entries)
                 task.advance()
         shards = output.close()
         written = IdCheck()
@@ -275,7 +299,9 @@ def _with_duplicates(
     open_rows = frame["stage"].is_null()
     count = int(open_rows.sum())
     frame = frame.with_columns(
-        pl.lit(None, pl.String).alias(name) for name in ("duplicate_of", "cluster")
+        pl.lit(None, pl.String).alias(name)
+        for name in ("duplicate_of", "cluster")
+        if name not in frame.columns
     )
     if duplicates is None or not count:
         return frame, start

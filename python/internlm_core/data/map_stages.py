@@ -25,9 +25,10 @@ _CODE = "code"
 def edit_columns(frame: pl.DataFrame) -> list[str]:
     """Columns of a part about edits of a record.
 
-    `normalise.` and the kind of edit counts them; the same with `#characters` counts those.
+    The stage and the kind of edit (`normalise.line_end`) counts them; the same with `#characters`
+    counts those.
     """
-    return [name for name in frame.columns if name.startswith("normalise.")]
+    return [name for name in frame.columns if name.startswith(("normalise.", "repeats."))]
 
 
 class MapStages:

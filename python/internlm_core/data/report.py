@@ -45,6 +45,7 @@ _STAGES = {
     "read": "read (empty texts)",
     "language": "language",
     "rules": "rules",
+    "repeats": "repeated text",
     "dedup": "deduplication",
 }
 """Stages that drop, in the order in which they run."""
@@ -150,7 +151,7 @@ def _by(run: dict[str, Any], key: str, title: str) -> Section | None:
             groups[name]["kept"],
             groups[name]["rules"],
             groups[name]["dedup"],
-            groups[name]["read"] + groups[name]["language"],
+            sum(groups[name][stage] for stage in ("read", "language", "repeats")),
         )
         for name in order
     }
