@@ -350,18 +350,26 @@ class BpeStream:
 class BpeTrainer:
     """Counts pieces of text, then learns merges."""
 
-    def __new__(cls, pattern: str, memory: int = 0, folder: Path | None = None) -> BpeTrainer: ...
+    def __new__(
+        cls,
+        pattern: str,
+        memory: int = 0,
+        folder: Path | None = None,
+        digits: int = 0,
+        one_script: bool = False,
+        runs: int | None = None,
+    ) -> BpeTrainer: ...
     def add(self, texts: _ArrowStrings, threads: int = 0) -> None: ...
+    def checkpoint(self) -> int: ...
     @property
     def spills(self) -> int: ...
     @property
     def n_pieces(self) -> int: ...
+    @staticmethod
+    def check(options: dict[str, Any]) -> None: ...
     def train(
         self,
-        vocab_size: int,
-        min_frequency: int,
-        max_token_length: int,
-        first: list[str],
-        last: list[str],
-        progress: Callable[[int], object] | None,
+        options: dict[str, Any],
+        progress: Callable[[int], object] | None = None,
+        state: Path | None = None,
     ) -> BpeTokenizer: ...

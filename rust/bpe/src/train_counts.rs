@@ -4,17 +4,19 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use std::hash::BuildHasher;
 
-use crate::{BpeError, Pattern};
+use crate::{BpeError, Cuts};
 
 const SHARDS: usize = 32;
 /// Bytes a map entry takes beside the piece itself: key, count, control byte, allocation.
 const ENTRY_BYTES: usize = 56;
+/// Files merged at once; each takes a descriptor and a buffer.
+const WAYS: usize = 128;
 
 type Counts<K> = FxHashMap<K, u64>;
 
@@ -27,18 +29,20 @@ pub struct WordCounts {
     bytes: usize,
     bound: Option<(usize, PathBuf)>,
     runs: Vec<PathBuf>,
+    /// Whether the files outlive the counts.
+    kept: bool,
 }
 
 impl Default for WordCounts {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Counts::default()).collect();
-        Self { shards, bytes: 0, bound: None, runs: Vec::new() }
+        Self { shards, bytes: 0, bound: None, runs: Vec::new(), kept: false }
     }
 }
 
 impl Drop for WordCounts {
     fn drop(&mut self) {
-        for run in &self.runs {
+        for run in self.runs.iter().filter(|_| !self.kept) {
             // What can't be removed is left to the folder's owner.
             let _ = std::fs::remove_file(run);
         }
@@ -59,18 +63,47 @@ impl WordCounts {
         counts
     }
 
+    /// As [`WordCounts::bounded`] (0: no bound), in files that stay; goes on from the first `runs`
+    /// of them, which [`WordCounts::checkpoint`] gave.
+    ///
+    /// # Errors
+    /// One of the files is missing.
+    pub fn kept(bytes: usize, folder: PathBuf, runs: usize) -> Result<Self, BpeError> {
+        let mut counts = Self::bounded(if bytes == 0 { usize::MAX } else { bytes }, folder.clone());
+        counts.kept = true;
+        counts.runs = (0..runs).map(|number| run(&folder, number)).collect();
+        match counts.runs.iter().find(|path| !path.is_file()) {
+            Some(path) => Err(BpeError::Training(format!(
+                "{}: the counts of an interrupted training are gone; remove its folder and start anew",
+                path.display()
+            ))),
+            None => Ok(counts),
+        }
+    }
+
+    /// Puts all counts on disk, for good; gives the number of files they are in.
+    ///
+    /// # Errors
+    /// Counts that can't be written to disk.
+    pub fn checkpoint(&mut self) -> Result<usize, BpeError> {
+        if self.len() > 0 {
+            self.spill().map_err(disk)?;
+        }
+        Ok(self.runs.len())
+    }
+
     /// Counts the pieces of some texts, in parallel; the order of texts never matters.
     ///
     /// # Errors
     /// Counts that can't be written to disk.
-    pub fn add(&mut self, texts: &[Option<&str>], pattern: Pattern) -> Result<(), BpeError> {
+    pub fn add(&mut self, texts: &[Option<&str>], cuts: Cuts) -> Result<(), BpeError> {
         let parts = texts.len().div_ceil(4 * rayon::current_num_threads()).max(1);
         let local: Vec<Vec<Counts<&[u8]>>> = texts
             .par_chunks(parts)
             .map(|texts| {
                 let mut counts = vec![Counts::default(); SHARDS];
                 for text in texts.iter().flatten() {
-                    pattern.each(text, |piece| {
+                    cuts.each(text, |piece| {
                         let piece = piece.as_bytes();
                         *counts[shard_of(piece)].entry(piece).or_default() += 1;
                     });
@@ -101,15 +134,16 @@ impl WordCounts {
 
     fn spill(&mut self) -> io::Result<()> {
         let Some((_, folder)) = &self.bound else { return Ok(()) };
-        let path = folder.join(format!("counts-{:05}", self.runs.len()));
+        let path = run(folder, self.runs.len());
         let mut file = BufWriter::new(File::create(&path)?);
         self.runs.push(path);
         for (piece, count) in in_order(&self.shards) {
-            file.write_all(&(piece.len() as u64).to_le_bytes())?;
-            file.write_all(&count.to_le_bytes())?;
-            file.write_all(piece)?;
+            write_entry(&mut file, piece, count)?;
         }
-        file.flush()?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if self.kept {
+            file.sync_all()?;
+        }
         self.shards.iter_mut().for_each(|shard| *shard = Counts::default());
         self.bytes = 0;
         Ok(())
@@ -121,36 +155,25 @@ impl WordCounts {
             in_order(&self.shards).into_iter().for_each(|(piece, count)| each(piece, count));
             return Ok(());
         }
-        let memory = in_order(&self.shards).into_iter().map(|(piece, count)| (piece.into(), count));
-        let mut runs: Vec<Box<dyn Iterator<Item = io::Result<Entry>> + '_>> =
-            vec![Box::new(memory.map(Ok))];
-        for path in &self.runs {
-            runs.push(Box::new(Run(BufReader::new(File::open(path).map_err(disk)?))));
-        }
-        let mut heads = BinaryHeap::new();
-        for (number, run) in runs.iter_mut().enumerate() {
-            if let Some(entry) = run.next() {
-                heads.push(Reverse((entry.map_err(disk)?, number)));
-            }
-        }
-        let mut held: Option<Entry> = None;
-        while let Some(Reverse(((piece, count), number))) = heads.pop() {
-            match &mut held {
-                Some((same, sum)) if *same == piece => *sum += count,
-                _ => {
-                    if let Some((piece, count)) = held.replace((piece, count)) {
-                        each(&piece, count);
-                    }
+        let mut paths = self.runs.clone();
+        // Too many to be open at once: some of them become one first.
+        let mut between = Between::default();
+        while paths.len() > WAYS {
+            let rest = paths.split_off(WAYS);
+            let path = paths[0].with_extension(format!("{}.merged", between.0.len()));
+            between.0.push(path.clone());
+            let mut file = BufWriter::new(File::create(&path).map_err(disk)?);
+            let mut failed = Ok(());
+            merge(&paths, Vec::new(), |piece, count| {
+                if failed.is_ok() {
+                    failed = write_entry(&mut file, piece, count);
                 }
-            }
-            if let Some(entry) = runs[number].next() {
-                heads.push(Reverse((entry.map_err(disk)?, number)));
-            }
+            })?;
+            failed.and_then(|()| file.flush()).map_err(disk)?;
+            paths = rest;
+            paths.push(path);
         }
-        if let Some((piece, count)) = held {
-            each(&piece, count);
-        }
-        Ok(())
+        merge(&paths, in_order(&self.shards), each)
     }
 
     /// Number of files the counts were spilled to.
@@ -173,6 +196,66 @@ impl WordCounts {
 }
 
 type Entry = (Box<[u8]>, u64);
+
+/// Files that go with it.
+#[derive(Default)]
+struct Between(Vec<PathBuf>);
+
+impl Drop for Between {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // What can't be removed is left to the folder's owner.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn run(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("counts-{number:05}"))
+}
+
+fn write_entry(file: &mut impl Write, piece: &[u8], count: u64) -> io::Result<()> {
+    file.write_all(&(piece.len() as u64).to_le_bytes())?;
+    file.write_all(&count.to_le_bytes())?;
+    file.write_all(piece)
+}
+
+/// Sorted files and what is in memory as one sorted stream of different pieces.
+fn merge(
+    paths: &[PathBuf],
+    memory: Vec<(&[u8], u64)>,
+    mut each: impl FnMut(&[u8], u64),
+) -> Result<(), BpeError> {
+    let memory = memory.into_iter().map(|(piece, count)| Ok((piece.into(), count)));
+    let mut runs: Vec<Box<dyn Iterator<Item = io::Result<Entry>> + '_>> = vec![Box::new(memory)];
+    for path in paths {
+        runs.push(Box::new(Run(BufReader::new(File::open(path).map_err(disk)?))));
+    }
+    let mut heads = BinaryHeap::new();
+    for (number, run) in runs.iter_mut().enumerate() {
+        if let Some(entry) = run.next() {
+            heads.push(Reverse((entry.map_err(disk)?, number)));
+        }
+    }
+    let mut held: Option<Entry> = None;
+    while let Some(Reverse(((piece, count), number))) = heads.pop() {
+        match &mut held {
+            Some((same, sum)) if *same == piece => *sum += count,
+            _ => {
+                if let Some((piece, count)) = held.replace((piece, count)) {
+                    each(&piece, count);
+                }
+            }
+        }
+        if let Some(entry) = runs[number].next() {
+            heads.push(Reverse((entry.map_err(disk)?, number)));
+        }
+    }
+    if let Some((piece, count)) = held {
+        each(&piece, count);
+    }
+    Ok(())
+}
 
 struct Run(BufReader<File>);
 

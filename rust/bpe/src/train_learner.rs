@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
+use crate::train_alphabet::Base;
 use crate::{BpeError, WordCounts};
 
 pub(crate) type IdPair = (u32, u32);
@@ -17,6 +18,7 @@ struct Pair {
 }
 
 /// All words in one array: a word is a stretch of it that gets shorter from its end.
+#[derive(Default)]
 pub(crate) struct Learner {
     ids: Vec<u32>,
     /// Start and length in `ids`, and count.
@@ -29,27 +31,45 @@ pub(crate) struct Learner {
 }
 
 impl Learner {
-    pub(crate) fn new(words: &WordCounts, byte_ids: &[u32; 256]) -> Result<Self, BpeError> {
-        let (mut ids, mut stretches) = (Vec::new(), Vec::new());
-        let mut pairs: FxHashMap<IdPair, Pair> = FxHashMap::default();
+    pub(crate) fn new(words: &WordCounts, base: &Base) -> Result<Self, BpeError> {
+        let (mut this, mut held) = (Self::default(), Vec::new());
         words.each(|piece, count| {
-            if piece.len() < 2 {
-                return;
-            }
-            let (start, index) = (ids.len(), stretches.len() as u32);
             let count = i64::try_from(count).unwrap_or(i64::MAX);
-            ids.extend(piece.iter().map(|&byte| byte_ids[usize::from(byte)]));
-            for pair in ids[start..].windows(2) {
-                let pair = pairs.entry((pair[0], pair[1])).or_default();
+            base.symbols(piece, &mut held, |symbols| this.push(symbols, count));
+        })?;
+        this.count_pairs();
+        Ok(this)
+    }
+
+    /// Adds a word that occurs `count` times; one symbol alone teaches nothing.
+    pub(crate) fn push(&mut self, symbols: &[u32], count: i64) {
+        if symbols.len() > 1 {
+            self.words.push((self.ids.len(), symbols.len() as u32, count));
+            self.ids.extend_from_slice(symbols);
+        }
+    }
+
+    /// The symbols of each word as they are now, and how often it occurs.
+    pub(crate) fn words(&self) -> impl Iterator<Item = (&[u32], i64)> {
+        let word = |&(start, length, count): &(usize, u32, i64)| {
+            (&self.ids[start..start + length as usize], count)
+        };
+        self.words.iter().map(word).filter(|(symbols, _)| symbols.len() > 1)
+    }
+
+    /// Counts all pairs; to be called once, after the last word.
+    pub(crate) fn count_pairs(&mut self) {
+        for (index, &(start, length, count)) in (0..).zip(&self.words) {
+            for pair in self.ids[start..start + length as usize].windows(2) {
+                let pair = self.pairs.entry((pair[0], pair[1])).or_default();
                 pair.count += count;
                 if pair.places.last() != Some(&index) {
                     pair.places.push(index);
                 }
             }
-            stretches.push((start, piece.len() as u32, count));
-        })?;
-        let heap = pairs.iter().map(|(&ids, pair)| (pair.count, Reverse(ids))).collect();
-        Ok(Self { ids, words: stretches, pairs, heap, grown: Vec::new(), made: Vec::new() })
+        }
+        let entry = |(&ids, pair): (&IdPair, &Pair)| (pair.count, Reverse(ids));
+        self.heap = self.pairs.iter().map(entry).collect();
     }
 
     pub(crate) fn best(&mut self, min_frequency: u64) -> Option<IdPair> {

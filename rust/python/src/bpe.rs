@@ -9,7 +9,8 @@ use arrow_array::{LargeListArray, UInt32Array};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field};
 use internlm_bpe::{
-    Allowed, Caches, HfOptions, Pattern, Stop, TrainOptions, Utf8Stream, WordCounts, train,
+    Allowed, Caches, Cuts, HfOptions, Pattern, Step, Stop, Symbols, TrainOptions, Utf8Stream,
+    WordCounts, train,
 };
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -347,22 +348,63 @@ impl BpeStream {
     }
 }
 
+/// Options of learning, a dictionary in Python.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Learning {
+    vocab_size: usize,
+    min_frequency: u64,
+    max_token_length: usize,
+    script_limits: Vec<(String, usize)>,
+    /// None: a vocabulary over bytes.
+    coverage: Option<f64>,
+    first_special: Vec<String>,
+    last_special: Vec<String>,
+}
+
+impl Learning {
+    fn with(self, pattern: Pattern, state: Option<PathBuf>) -> TrainOptions {
+        TrainOptions {
+            vocab_size: self.vocab_size,
+            min_frequency: self.min_frequency,
+            max_token_length: self.max_token_length,
+            script_limits: self.script_limits,
+            symbols: (self.coverage)
+                .map_or(Symbols::Bytes, |coverage| Symbols::Characters { coverage }),
+            pattern,
+            first: self.first_special,
+            last: self.last_special,
+            state,
+        }
+    }
+}
+
 #[pyclass(module = "internlm_core._core")]
 pub struct BpeTrainer {
     words: WordCounts,
-    pattern: Pattern,
+    cuts: Cuts,
 }
 
 #[pymethods]
 impl BpeTrainer {
     #[new]
-    #[pyo3(signature = (pattern, memory=0, folder=None))]
-    fn new(pattern: &str, memory: usize, folder: Option<PathBuf>) -> PyResult<Self> {
-        let words = match folder {
-            Some(folder) => WordCounts::bounded(memory, folder),
-            None => WordCounts::default(),
+    #[pyo3(signature = (pattern, memory=0, folder=None, digits=0, one_script=false, runs=None))]
+    fn new(
+        pattern: &str,
+        memory: usize,
+        folder: Option<PathBuf>,
+        digits: usize,
+        one_script: bool,
+        runs: Option<usize>,
+    ) -> PyResult<Self> {
+        let words = match (folder, runs) {
+            (Some(folder), Some(runs)) => {
+                WordCounts::kept(memory, folder, runs).map_err(bpe_error)?
+            }
+            (Some(folder), None) => WordCounts::bounded(memory, folder),
+            (None, _) => WordCounts::default(),
         };
-        Ok(Self { words, pattern: pattern_named(pattern)? })
+        Ok(Self { words, cuts: Cuts { pattern: pattern_named(pattern)?, digits, one_script } })
     }
 
     /// Number of files that counts were put into.
@@ -373,8 +415,14 @@ impl BpeTrainer {
 
     #[pyo3(signature = (texts, threads=0))]
     fn add(&mut self, py: Python<'_>, texts: StrColumn, threads: usize) -> PyResult<()> {
-        let (rows, pattern, words) = (texts.rows(), self.pattern, &mut self.words);
-        in_pool(py, threads, || words.add(&rows, pattern))?.map_err(bpe_error)
+        let (rows, cuts, words) = (texts.rows(), self.cuts, &mut self.words);
+        in_pool(py, threads, || words.add(&rows, cuts))?.map_err(bpe_error)
+    }
+
+    /// Puts all counts on disk; the number of files they are in.
+    fn checkpoint(&mut self, py: Python<'_>) -> PyResult<usize> {
+        let words = &mut self.words;
+        detached(py, || words.checkpoint())?.map_err(bpe_error)
     }
 
     #[getter]
@@ -382,32 +430,39 @@ impl BpeTrainer {
         self.words.len()
     }
 
-    #[pyo3(signature = (vocab_size, min_frequency, max_token_length, first, last, progress))]
-    #[allow(clippy::too_many_arguments, reason = "keyword arguments on the Python side")]
+    /// Refuses options that no text could satisfy.
+    #[staticmethod]
+    fn check(options: Learning) -> PyResult<()> {
+        options.with(Pattern::Cl100k, None).check().map_err(bpe_error)
+    }
+
+    /// `progress` gets the number of merges and says, by True, that the state is to be saved.
+    #[pyo3(signature = (options, progress=None, state=None))]
     fn train(
         &self,
         py: Python<'_>,
-        vocab_size: usize,
-        min_frequency: u64,
-        max_token_length: usize,
-        first: Vec<String>,
-        last: Vec<String>,
+        options: Learning,
         progress: Option<Py<PyAny>>,
+        state: Option<PathBuf>,
     ) -> PyResult<BpeTokenizer> {
-        let pattern = self.pattern;
-        let options =
-            TrainOptions { vocab_size, min_frequency, max_token_length, pattern, first, last };
+        let options = options.with(self.cuts.pattern, state);
         let mut stopped = None;
         let report = |merges: usize| {
             let told = Python::attach(|py| {
                 py.check_signals()?;
-                if let Some(progress) = &progress {
-                    progress.call1(py, (merges,))?;
+                match &progress {
+                    Some(progress) => progress.call1(py, (merges,))?.is_truthy(py),
+                    None => Ok(false),
                 }
-                Ok(())
             });
-            stopped = told.err();
-            stopped.is_none()
+            match told {
+                Ok(false) => Step::Go,
+                Ok(true) => Step::Save,
+                Err(error) => {
+                    stopped = Some(error);
+                    Step::Stop
+                }
+            }
         };
         let trained = detached(py, || train(&self.words, &options, report))?;
         match stopped {
