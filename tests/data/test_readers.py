@@ -14,8 +14,8 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from internlm_core._lines import split_lines
 from internlm_core.data.readers import ReadLimits, SourceSpec, find_files, group_files, read_batches
-from internlm_core.data.readers.lines import split_lines
 from internlm_core.data.records import SCHEMA
 from internlm_core.errors import DataError
 

@@ -216,4 +216,4 @@ def test_commands(small: Tokenizer, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["tokenizer", "pack", str(out), "--tokenizer", tokenizer, "--out", str(out)]) == 1
     assert main(["tokenizer", "inspect", str(tmp_path / "none.json")]) == 1
     assert main(["tokenizer", "inspect", tokenizer, "--text", str(tmp_path / "none")]) == 1
-    assert "can't be read" in capsys.readouterr().err
+    assert "none: no such file" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from internlm_core.tokenizer import (
     import_internevo,
     train,
 )
-from internlm_core.tokenizer.describing import coloured_html, comparison_page
+from internlm_core.tokenizer.showing import coloured_html, comparison_page
 
 CHINESE = ["今天天气很好，我们去公园散步。hello world", "中国的人民热爱和平，人民的中国。"] * 8
 ENGLISH = ["the tide rises and the tide falls under a pale moon, hello world"] * 8
@@ -134,7 +134,8 @@ def test_spilled_runs_are_merged_and_removed(corpus: list[str], tmp_path: Path) 
         trainer.add(pl.Series(order[start : start + 7], dtype=pl.String))
     assert trainer.spills > 2
     assert len(list(tmp_path.iterdir())) == trainer.spills
-    core = trainer.train(600, 2, 0, [], [], None)
+    options = {"vocab_size": 600, "min_frequency": 2, "max_token_length": 0, "script_limits": []}
+    core = trainer.train({**options, "coverage": None, "first_special": [], "last_special": []})
     plain = train(corpus, vocab_size=600, first_special=(), last_special=(), quiet=True)
     assert core.fingerprint() == plain.fingerprint
     del trainer

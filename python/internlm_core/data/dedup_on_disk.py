@@ -18,8 +18,8 @@ import polars as pl
 
 from internlm_core import _core
 from internlm_core._progress import Task
+from internlm_core._read_ahead import read_ahead
 from internlm_core.data.dedup_input import COLUMNS, code_rows, keep_keys
-from internlm_core.data.read_ahead import read_ahead
 from internlm_core.data.run_folder import disk_errors
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from internlm_core._streams import ReadMeter
 from internlm_core.data.map_stages import MapStages
 from internlm_core.data.near_duplicates import find_duplicates
 from internlm_core.data.progress import file_size
 from internlm_core.data.readers import group_files, read_batches
-from internlm_core.data.readers.streams import ReadMeter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from internlm_core._files import atomic_path, read_json, write_json
+from internlm_core._read_ahead import read_ahead
 from internlm_core.data.edits import EditSummary
-from internlm_core.data.read_ahead import read_ahead
 from internlm_core.data.readers import read_batches
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import write_parquet
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from internlm_core._streams import ReadMeter
     from internlm_core.data.map_stages import MapStages
     from internlm_core.data.readers import InputGroup, ReadLimits
-    from internlm_core.data.readers.streams import ReadMeter
     from internlm_core.data.records import Batch
 
 __all__ = ["IN_FLIGHT", "Parts"]

@@ -7,7 +7,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from internlm_core.data.readers.streams import ReadMeter
+from internlm_core._streams import ReadMeter
 
 if TYPE_CHECKING:
     from pathlib import Path

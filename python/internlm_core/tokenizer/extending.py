@@ -13,6 +13,7 @@ from internlm_core.tokenizer.training import FIRST_SPECIAL, LAST_SPECIAL, column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     import polars as pl
 
@@ -30,6 +31,8 @@ def extend(
     pattern: Literal["gpt2", "cl100k", "qwen", "o200k"] = "cl100k",
     min_frequency: int = 2,
     max_token_length: int = 0,
+    max_memory: int = 0,
+    state: str | Path | None = None,
     threads: int = 0,
     quiet: bool = False,
 ) -> Tokenizer:
@@ -50,6 +53,8 @@ def extend(
         pattern: How the base cuts text.
         min_frequency: A pair seen less often is not joined.
         max_token_length: Longest new token in bytes, 0 for no limit.
+        max_memory: As of `train`.
+        state: As of `train`: a folder to go on from after a crash.
         threads: 0 means all cores; the result does not depend on it.
         quiet: Show no progress.
 
@@ -78,6 +83,8 @@ def extend(
         pattern=pattern,
         min_frequency=min_frequency,
         max_token_length=max_token_length,
+        max_memory=max_memory,
+        state=state,
         threads=threads,
         quiet=quiet,
     )

@@ -11,19 +11,19 @@ import polars as pl
 
 from internlm_core._files import file_digest
 from internlm_core._progress import Task
+from internlm_core._read_ahead import read_ahead
 from internlm_core.errors import DataError
+from internlm_core.tokenizer.reading import SetAside, find_texts, frames_of
 from internlm_core.tokenizer.shards import Shard, ShardWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import numpy.typing as npt
 
     from internlm_core.tokenizer.tokenize import Tokenizer
 
-__all__ = ["frames_of", "pack"]
-
-_ROWS = 4_000
+__all__ = ["pack"]
 
 
 def pack(
@@ -39,11 +39,12 @@ def pack(
     """Encode records into one shard; memory holds a few thousand records at a time.
 
     A shard that lies at `out` already is returned as it is, if the same tokenizer made it with the
-    same marks from the same Parquet files: a rerun packs only what is missing. Frames leave no such
+    same marks from the same files: a rerun packs only what is missing. Frames leave no such
     trace; they are always packed.
 
     Args:
-        records: Frames with `text` and optionally `id`, or paths of Parquet files with them.
+        records: Frames with `text` and optionally `id`; or paths of Parquet, JSON lines (plain, gzip,
+            zstd) and text files, each of which is one document, or of folders with them.
         tokenizer: Encodes; its fingerprint goes into the shard.
         out: Folder to make.
         bos: Special token put before each document, if the vocabulary has it.
@@ -53,7 +54,8 @@ def pack(
 
     Raises:
         DataError: A record file without a `text` column, or that can't be read; or the shard at
-            `out` is damaged or was made with another tokenizer.
+            `out` is damaged or was made with another tokenizer. Single lines without a text are
+            counted and listed in `shard.json` (`set_aside`).
     """
     out = Path(out)
     special = tokenizer.special_tokens
@@ -61,7 +63,13 @@ def pack(
     after = np.array([special[eos]] if eos in special else [], np.uint32)
     sources: dict[str, Any] = {"before": before.tolist(), "after": after.tolist()}
     if isinstance(records, Sequence) and not any(isinstance(r, pl.DataFrame) for r in records):
-        sources["files"] = [_identity(Path(str(path))) for path in records]
+        files = [file for path in records for file in find_texts([str(path)])]
+        for file in files:
+            if file.kind == "shard":
+                raise DataError(
+                    f"{file.path}: a token shard already; give the records it came from"
+                )
+        sources["files"] = [_identity(file.path) for file in files]
         if (out / "shard.json").exists():
             shard = Shard.open(out, fingerprint=tokenizer.fingerprint)
             if shard.info.get("sources") == sources:
@@ -72,13 +80,21 @@ def pack(
         vocab_size=tokenizer.vocab_size,
         sources=sources,
     )
+    aside = SetAside()
     with Task("Packing", quiet=quiet) as task, writer:
-        for frame in frames_of(records):
-            ids, offsets = tokenizer.encode_batch(frame["text"], threads=threads)
-            ids, offsets = _wrapped(ids, offsets, before, after)
+
+        def encoded(frame: pl.DataFrame) -> tuple[pl.DataFrame, Any, Any]:
+            return frame, *tokenizer.encode_batch(frame["text"], threads=threads)
+
+        # Reading, encoding and writing go on side by side.
+        frames = read_ahead(frames_of(records, tokenizer=tokenizer, aside=aside))
+        for frame, ids, offsets in read_ahead(map(encoded, frames)):
+            tokens, ends = _wrapped(ids, offsets, before, after)
             names = frame["id"].to_list() if "id" in frame.columns else []
-            writer.add(ids, offsets, ids=names)
+            writer.add(tokens, ends, ids=names)
             task.advance(frame.height)
+        if aside.count:
+            writer.note(set_aside={"count": aside.count, "first": aside.first})
     return Shard.open(out)
 
 
@@ -87,31 +103,6 @@ def _identity(path: Path) -> dict[str, Any]:
         return {"name": path.name, "sha256": file_digest(path)}
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}") from None
-
-
-def _scan(path: str | Path) -> pl.LazyFrame:
-    frame = pl.scan_parquet(path)
-    try:
-        names = frame.collect_schema().names()
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: can't be read as Parquet: {error}") from None
-    if "text" not in names:
-        raise DataError(f"{path}: no column 'text'; it has {', '.join(names)}")
-    return frame.select([name for name in ("id", "text") if name in names])
-
-
-def frames_of(records: Iterable[pl.DataFrame | str | Path]) -> Iterator[pl.DataFrame]:
-    """Frames of a few thousand records with `text` and, where there, `id`."""
-    for item in records:
-        if isinstance(item, pl.DataFrame):
-            if "text" not in item.columns:
-                raise DataError(f"no column 'text'; the frame has {', '.join(item.columns)}")
-            yield from item.iter_slices(_ROWS)
-            continue
-        lazy, start = _scan(item), 0
-        while (frame := lazy.slice(start, _ROWS).collect()).height:
-            yield frame
-            start += frame.height
 
 
 def _wrapped(

@@ -173,7 +173,8 @@ class ShardWriter:
         }
         self._dtype = np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
         self._vocab_size, self._supervised = vocab_size, supervised
-        self._offsets: list[int] = [0]
+        self._ends: list[npt.NDArray[np.int64]] = []
+        self._total = 0
         self._ids: list[str] = []
         self._stack = ExitStack()
 
@@ -218,13 +219,17 @@ class ShardWriter:
             raise DataError(
                 "a supervised shard needs one flag a token for every document, others none"
             )
-        ends = [len(tokens)] if offsets is None else offsets[1:].tolist()
-        base = self._offsets[-1]
-        self._offsets.extend(base + end for end in ends)
+        ends = np.array([len(tokens)]) if offsets is None else offsets[1:]
+        self._ends.append(self._total + ends.astype(np.int64))
+        self._total += len(tokens)
         self._ids.extend(ids)
-        self._tokens.write(tokens.astype(self._dtype).tobytes())
+        self._tokens.write(np.ascontiguousarray(tokens, self._dtype).data)
         if self._flags is not None and supervised is not None:
-            self._flags.write(supervised.astype(np.uint8).tobytes())
+            self._flags.write(np.ascontiguousarray(supervised, np.uint8).data)
+
+    def note(self, **values: Any) -> None:
+        """Add entries to `shard.json`."""
+        self._info.update(values)
 
     def __exit__(
         self,
@@ -242,13 +247,14 @@ class ShardWriter:
         self._stack.__exit__(kind, error, trace)
 
     def _finish(self) -> None:
-        total, arrays = self._offsets[-1], ["tokens", "offsets"]
+        total, arrays = self._total, ["tokens", "offsets"]
         _write_header(self._tokens, self._dtype, total)
         if self._flags is not None:
             _write_header(self._flags, np.dtype("u1"), total)
             arrays.append("supervised")
-        np.save(self._folder / "offsets.npy", np.array(self._offsets, np.int64))
-        documents = len(self._offsets) - 1
+        offsets = np.concatenate([np.zeros(1, np.int64), *self._ends])
+        np.save(self._folder / "offsets.npy", offsets)
+        documents = len(offsets) - 1
         if self._ids and len(self._ids) != documents:
             raise DataError(f"{len(self._ids)} record ids for {documents} documents")
         counts = {"arrays": arrays, "tokens": total, "documents": documents, "ids": self._ids}

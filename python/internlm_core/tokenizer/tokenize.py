@@ -139,7 +139,7 @@ class Tokenizer:
         try:
             ids = self._core.encode(text, names)
         except UnicodeEncodeError:
-            ids = self._core.encode(_clean(text), names)
+            ids = self._core.encode(clean_text(text), names)
         if not add_special_tokens:
             return ids
         before, after = self._core.around
@@ -176,7 +176,7 @@ class Tokenizer:
         if unit not in ("characters", "bytes"):
             raise TokenizerError(f"unit={unit!r}: expected 'characters' or 'bytes'")
         names = self._names(allowed_special)
-        return self._core.encode_with_offsets(_clean(text), names, unit == "characters")
+        return self._core.encode_with_offsets(clean_text(text), names, unit == "characters")
 
     def encode_batch(
         self,
@@ -221,7 +221,7 @@ class Tokenizer:
         try:
             return self._core.count(text, names)
         except UnicodeEncodeError:
-            return self._core.count(_clean(text), names)
+            return self._core.count(clean_text(text), names)
 
     def _refuse(self, texts: Iterable[str | None], allowed: Special, disallowed: Special) -> None:
         if isinstance(disallowed, str):
@@ -232,7 +232,7 @@ class Tokenizer:
         if not names:
             return
         for number, text in enumerate(texts):
-            found = self._core.find(_clean(text or ""), sorted(names))
+            found = self._core.find(clean_text(text or ""), sorted(names))
             if found is not None:
                 raise TokenizerError(
                     f"text {number} holds the special token {self.id_to_token(found)!r}; name it in "
@@ -377,10 +377,10 @@ def _column(texts: pl.Series | Sequence[str]) -> Any:
     """An Arrow column: the one given, or one of the strings."""
     if hasattr(texts, "__arrow_c_stream__") or hasattr(texts, "__arrow_c_array__"):
         return texts
-    return pl.Series([_clean(text) for text in texts], dtype=pl.String)
+    return pl.Series([clean_text(text) for text in texts], dtype=pl.String)
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """The text, or with U+FFFD for lone surrogates where there are any."""
     if text.isascii():
         return text

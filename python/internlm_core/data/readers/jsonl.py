@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from internlm_core.data.readers.lines import split_lines
-from internlm_core.data.readers.streams import StreamFault, read_blocks
+from internlm_core._lines import split_lines
+from internlm_core._streams import StreamFault, read_blocks
 from internlm_core.data.records import TEXT_KEYS, BatchBuilder, Rejected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from internlm_core._lines import Line
     from internlm_core.data.readers.files import InputFile
-    from internlm_core.data.readers.lines import Line
     from internlm_core.data.records import Batch
 
 __all__ = ["read_jsonl"]

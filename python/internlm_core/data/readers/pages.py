@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from internlm_core._streams import StreamFault, read_blocks
 from internlm_core.data.charset import decode
 from internlm_core.data.readers.http import (
     BadBody,
@@ -14,7 +15,6 @@ from internlm_core.data.readers.http import (
     media_type,
     parse_response,
 )
-from internlm_core.data.readers.streams import StreamFault, read_blocks
 from internlm_core.data.readers.text import read_whole
 from internlm_core.data.readers.warc import DamagedRecord, read_warc_records
 from internlm_core.data.records import BatchBuilder, Rejected

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from internlm_core._streams import StreamFault, read_blocks
 from internlm_core.data.charset import decode
-from internlm_core.data.readers.streams import StreamFault, read_blocks
 from internlm_core.data.records import BatchBuilder, Rejected
 
 if TYPE_CHECKING:
