@@ -27,7 +27,8 @@ class Description:
     """Facts of a vocabulary.
 
     Attributes:
-        unreachable: Ids of ordinary tokens that are text but that their own text does not encode to.
+        unreachable: Ids of ordinary tokens that are text but whose text encodes to something else than
+            one token.
         parts: Number of ordinary tokens that are a part of a character, which no text is alone.
         longest: Ids of the longest ordinary tokens, longest first.
         coverage: Share of the ordinary tokens that occur in the texts, 0 to 1.
@@ -59,8 +60,10 @@ def describe(tokenizer: Tokenizer, texts: Texts = ()) -> Description:
     read = {token: piece.decode("utf-8", "replace") for token, piece in pieces.items()}
     whole = {token: text for token, text in read.items() if text.encode() == pieces[token]}
     ids, offsets = tokenizer.encode_batch(list(whole.values()))
-    first = np.append(ids, 0)[offsets[:-1]]
-    reached = (np.diff(offsets) == 1) & (first == np.array(list(whole), np.uint32))
+    # A byte of a byte-fallback vocabulary gives way to a character of the same bytes.
+    firsts = np.append(ids, 0)[offsets[:-1]].tolist()
+    same = [pieces.get(first) == pieces[token] for first, token in zip(firsts, whole, strict=True)]
+    reached = (np.diff(offsets) == 1) & np.array(same, bool)
     table, counts = _measured(tokenizer, texts)
     lengths = np.array([len(pieces.get(i, b"")) for i in range(tokenizer.vocab_size)])
     is_part = np.array([i in pieces and i not in whole for i in range(tokenizer.vocab_size)], bool)
@@ -105,19 +108,21 @@ def _measured(tokenizer: Tokenizer, texts: Texts) -> tuple[pl.DataFrame, np.ndar
         for label in (name for name in ("text name", *_LABELS) if name in frame.columns):
             named = pl.col(label).cast(pl.String).fill_null("unknown").alias("name")
             groups = sizes.group_by(named, maintain_order=True)
-            part = groups.agg(pl.len().alias("documents"), pl.col("bytes", "tokens").sum())
+            part = groups.agg(
+                pl.len().cast(pl.Int64).alias("documents"), pl.col("bytes", "tokens").sum()
+            )
             parts.append(part.with_columns(pl.lit(label.removesuffix(" name")).alias("by")))
-    schema = dict.fromkeys(("by", "text"), pl.String)
-    schema |= dict.fromkeys(("documents", "bytes", "tokens"), pl.Int64)
+    schema: dict[str, pl.DataType] = dict.fromkeys(("by", "text"), pl.String())
+    schema |= dict.fromkeys(("documents", "bytes", "tokens"), pl.Int64())
     if not parts:
-        return pl.DataFrame(schema={**schema, "bytes_per_token": pl.Float64}), counts
+        return pl.DataFrame(schema={**schema, "bytes_per_token": pl.Float64()}), counts
     groups = pl.concat(parts).group_by("by", "name", maintain_order=True)
     table = groups.agg(pl.col("documents", "bytes", "tokens").sum()).rename({"name": "text"})
     ratio = pl.col("bytes") / pl.max_horizontal("tokens", pl.lit(1))
     order = ["text", *_LABELS]
     rank = pl.col("by").replace_strict(order, list(range(len(order))), return_dtype=pl.Int8)
     # In a fixed order, texts as they were given.
-    table = table.cast(schema).sort(rank, maintain_order=True)
+    table = table.sort(rank, maintain_order=True)
     return table.with_columns(ratio.alias("bytes_per_token")), counts
 
 

@@ -271,13 +271,18 @@ def _text(file: TextFile, aside: SetAside, *, whole: bool) -> Iterator[pl.DataFr
 
 
 def _border(text: str) -> int:
-    """Behind the last line end that a letter or digit follows: there every pattern cuts. 0: none."""
-    at = text.rfind("\n")
-    while at >= 0:
+    """Behind the last line end between what is no white space and a letter or digit. 0: none.
+
+    There every pattern cuts, whatever follows. In a text with other line ends only, one of those.
+    """
+    at, other = text.rfind("\n"), 0
+    while at > 0:
         if at + 1 < len(text) and text[at + 1].isalnum():
-            return at + 1
+            if not text[at - 1].isspace():
+                return at + 1
+            other = other or at + 1
         at = text.rfind("\n", 0, at)
-    return 0
+    return other if len(text) > 4 * _PART else 0
 
 
 def texts_of(files: Sequence[TextFile], **options: Any) -> Iterator[pl.Series]:
