@@ -14,7 +14,7 @@ from benches import machine
 from benches.harness import measure, write_rows
 from benches.show import rich_table
 
-ROOMS = ("extraction", "filter", "language", "dedup", "tokenizer", "train")
+ROOMS = ("extraction", "filter", "language", "dedup", "tokenizer", "training_bpe", "train")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

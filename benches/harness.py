@@ -54,6 +54,7 @@ class Task:
         judge: Takes each tool's result by name; returns figures by name. A speed without them is
             no result.
         facts: What the input is: n, bytes, a digest, …; goes into every row.
+        most_rounds: Timed rounds at most, for work that takes minutes.
     """
 
     room: str
@@ -64,6 +65,7 @@ class Task:
     peers: tuple[Contender, ...]
     judge: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]
     facts: dict[str, Any] = field(default_factory=dict)
+    most_rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def measure(
     Returns:
         One row a peer. `ratio` is our best round's speed over the peer's best.
     """
+    rounds = min(rounds, task.most_rounds or rounds)
     missing: dict[str, str] = {}
     failed: dict[str, str] = {}
     workers: dict[str, Worker] = {}

@@ -1,4 +1,4 @@
-"""Tokenizers beside their peers: encoding, loading, decoding as ids come, training.
+"""Tokenizers beside their peers: encoding, loading, decoding as ids come.
 
 Rows of encoding say what was seen before: "cold" nothing, "unseen" (no word after the vocabulary's
 name) other text, "repeated" the same text; caches make the last the fastest by far, and a corpus is
@@ -9,7 +9,6 @@ by both sides.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import tempfile
@@ -25,15 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["tasks"]
 
-# The published pattern of cl100k_base, for both sides of the training task.
-CL100K = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
 
 def tasks(*, quick: bool) -> Iterator[Task]:
-    """Encoding with each vocabulary there is, and training."""
+    """Encoding with each vocabulary there is."""
     texts = corpus.mixed(600_000 if quick else 12_000_000)
     warm, unseen = texts.halves()
     kinds = {
@@ -59,7 +52,6 @@ def tasks(*, quick: bool) -> Iterator[Task]:
             yield _worst(name, file, warm, unseen, 40_000 if quick else 850_000)
             yield _loading(name, file)
             yield _streaming(name, file, unseen)
-    yield _training(texts, 2_000 if quick else 16_000)
 
 
 def _vocabularies(folder: Path, texts: corpus.Texts) -> Iterator[tuple[str, Path]]:
@@ -242,73 +234,3 @@ def _their_stream(file: str, texts: Sequence[str]) -> Job:
         return decoded
 
     return Job(run=run)
-
-
-def _training(texts: corpus.Texts, vocab_size: int) -> Task:
-    arguments = (texts.texts, vocab_size)
-    return Task(
-        room="tokenizer",
-        name=f"Train a vocabulary of {vocab_size:,}",
-        unit="MB/s",
-        amount=texts.size / 1e6,
-        ours=Contender(OURS, _our_trainer, arguments, ("internlm-core",)),
-        peers=(Contender("tokenizers BpeTrainer", _their_trainer, arguments, ("tokenizers",)),),
-        judge=_same_merges,
-        facts=texts.facts(),
-    )
-
-
-def _same_merges(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    ours = results[OURS]
-    figures: dict[str, dict[str, Any]] = {OURS: {"merges": len(ours)}}
-    for name, theirs in results.items():
-        if name != OURS:
-            same = sum(a == b for a, b in zip(ours, theirs, strict=False))
-            figures[name] = {"same_merges": f"{same} of {len(theirs)}"}
-    return figures
-
-
-def _merges(text: str) -> list[tuple[str, str]]:
-    return [tuple(pair) for pair in json.loads(text)["model"]["merges"]]
-
-
-def _our_trainer(texts: Sequence[str], vocab_size: int) -> Job:
-    import polars as pl
-    from internlm_core.tokenizer import train
-
-    column = pl.Series(texts)
-
-    def merges(trained: Any) -> list[tuple[str, str]]:
-        with tempfile.TemporaryDirectory() as folder:
-            trained.save(Path(folder) / "tokenizer.json")
-            return _merges((Path(folder) / "tokenizer.json").read_text("utf-8"))
-
-    return Job(
-        run=lambda _: train(
-            column, vocab_size=vocab_size, first_special=(), last_special=(), quiet=True
-        ),
-        result=merges,
-    )
-
-
-def _their_trainer(texts: Sequence[str], vocab_size: int) -> Job:
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-
-    def run(_: object) -> Any:
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(CL100K), "isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        )
-        tokenizer.train_from_iterator(texts, trainer)
-        return tokenizer
-
-    return Job(run=run, result=lambda tokenizer: _merges(tokenizer.to_str()))

@@ -86,7 +86,7 @@ impl WordCounts {
     /// # Errors
     /// Counts that can't be written to disk.
     pub fn checkpoint(&mut self) -> Result<usize, BpeError> {
-        if self.len() > 0 {
+        if self.shards.iter().any(|shard| !shard.is_empty()) {
             self.spill().map_err(disk)?;
         }
         Ok(self.runs.len())
