@@ -19,7 +19,8 @@ WITH_CODE = [
 ]
 # What a page makes itself, so that its folder must not hold it yet.
 MADE = {
-    "tokenizer.md": ("tokenizer.json", "shards"),
+    "tokenizer.md": ("shards",),
+    "vocabulary.md": ("tokenizer.json",),
     "README.md": ("tokenizer.json", "shards", "run"),
     "training.md": ("tokenizer.json", "shards", "run", "sft-shard", "sft"),
 }
