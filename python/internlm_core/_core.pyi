@@ -39,6 +39,7 @@ __all__ = [
     "candidate_probability",
     "dedup_keep_order",
     "dedup_lines",
+    "dedup_order_keys",
     "dedup_substrings",
     "exact_copies",
     "find_contamination",
@@ -205,6 +206,11 @@ _Keys: TypeAlias = tuple[_Key | None, _Key | None, _Key | None]
 
 def dedup_keep_order(texts: _ArrowStrings, keys: _Keys, threads: int = 0) -> npt.NDArray[np.uint32]:
     """Rank of each row; keys: snapshot, score, id."""
+
+def dedup_order_keys(
+    texts: _ArrowStrings, keys: _Keys, threads: int = 0
+) -> tuple[list[bytes], list[bytes]]:
+    """Bytes that sort as ranks do, and a hash of them, 16 bytes, that names the row."""
 
 def exact_copies(
     values: _ArrowStrings, rank: npt.NDArray[np.uint32], threads: int = 0

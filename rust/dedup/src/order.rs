@@ -135,9 +135,44 @@ pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32
     Ok(rank)
 }
 
+/// Key of each document in keep order, whose bytes compare as documents do, and its xxh3 (128 bits, big
+/// end first), which names the row wherever it lies. What `keep_order` sorts, for sorts of others.
+///
+/// # Errors
+/// Values for another number of documents.
+pub fn order_keys(
+    texts: &[Option<&str>],
+    keys: &KeepKeys<'_>,
+) -> Result<Vec<(Vec<u8>, [u8; 16])>, DedupError> {
+    keys.check(texts.len())?;
+    let key = |(row, text): (usize, &Option<&str>)| {
+        let key = keys.key(row, text.unwrap_or(""));
+        let name = xxh3_128(&key).to_be_bytes();
+        (key, name)
+    };
+    Ok(texts.par_iter().enumerate().map(key).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_sort_as_ranks() {
+        let texts = [Some("b"), Some("a long one"), None, Some("b"), Some("\0")];
+        let ids = [2, 1, 7, 2, -9];
+        let all = [true; 5];
+        let keys = KeepKeys { id: Some(Key::Integers(&ids, &all)), ..Default::default() };
+        let rank = keep_order(&texts, &keys).unwrap();
+        let found = order_keys(&texts, &keys).unwrap();
+        let mut order: Vec<usize> = (0..5).collect();
+        order.sort_by_key(|&row| (found[row].0.clone(), row));
+        let mut expected: Vec<usize> = (0..5).collect();
+        expected.sort_by_key(|&row| rank[row]);
+        assert_eq!(order, expected);
+        assert_eq!(found[0], found[3]);
+        assert_ne!(found[0].1, found[4].1);
+    }
 
     #[test]
     fn bytes_compare_as_values() {

@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 
 use internlm_dedup::{
     Clusters, Corpus, DedupError, KeepKeys, Key, Outcome, Settings, Verify, band_keys, deduplicate,
-    keep_order, pair_similarities, signatures,
+    keep_order, order_keys, pair_similarities, signatures,
 };
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::arrow::StrColumn;
 use crate::error::{ConfigError, DataError, in_pool};
@@ -102,6 +103,24 @@ fn dedup_keep_order<'py>(
     let (rows, keys) = (texts.rows(), keep_keys(&keys)?);
     let rank = in_pool(py, threads, || keep_order(&rows, &keys))?.map_err(failure)?;
     Ok(rank.into_pyarray(py))
+}
+
+/// Key in keep order and name of each row.
+type OrderKeys<'py> = (Vec<Bound<'py, PyBytes>>, Vec<Bound<'py, PyBytes>>);
+
+#[pyfunction]
+#[pyo3(signature = (texts, keys, threads=0))]
+fn dedup_order_keys<'py>(
+    py: Python<'py>,
+    texts: StrColumn,
+    keys: KeyColumns<'py>,
+    threads: usize,
+) -> PyResult<OrderKeys<'py>> {
+    let (rows, keys) = (texts.rows(), keep_keys(&keys)?);
+    let found = in_pool(py, threads, || order_keys(&rows, &keys))?.map_err(failure)?;
+    let bytes =
+        |(key, name): (Vec<u8>, [u8; 16])| (PyBytes::new(py, &key), PyBytes::new(py, &name));
+    Ok(found.into_iter().map(bytes).unzip())
 }
 
 /// keep, duplicate_of, jaccard by row; copies, candidates, comparisons, cut short.
@@ -210,6 +229,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(minhash_band_keys, module)?)?;
     module.add_function(wrap_pyfunction!(jaccard_of_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(dedup_keep_order, module)?)?;
+    module.add_function(wrap_pyfunction!(dedup_order_keys, module)?)?;
     module.add_class::<crate::dedup_work::DedupWork>()?;
     module.add_function(wrap_pyfunction!(candidate_probability, module)?)
 }
