@@ -32,16 +32,20 @@ if TYPE_CHECKING:
     from internlm_core.data.near_duplicates import DedupConfig
 
 __all__ = [
+    "both_ways",
     "bucket_edges",
     "components",
     "decide",
     "finish",
     "first_rows",
+    "large_star",
+    "lookup",
     "named",
     "nodes",
     "read_table",
     "require_id",
     "sign",
+    "small_star",
 ]
 
 _BAND = np.uint64(0x9E3779B97F4A7C15)
@@ -68,8 +72,10 @@ def read_table(table: Any) -> pl.DataFrame:
     require_id(frame.columns)
     frame = text_frame(frame)
     # Batches without a value have a type of their own; others of the same table do not.
-    empty = {name: pl.String for name in COLUMNS if frame.schema.get(name) == pl.Null}
-    return frame.cast({**empty, **({"score": pl.Float64} if "score" in empty else {})})
+    empty = [name for name in COLUMNS if frame.schema.get(name) == pl.Null]
+    return frame.with_columns(
+        pl.col(name).cast(pl.Float64 if name == "score" else pl.String) for name in empty
+    )
 
 
 def named(frame: pl.DataFrame, threads: int = 1) -> pl.DataFrame:

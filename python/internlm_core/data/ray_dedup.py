@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import polars as pl
 
 from internlm_core._config import load_config
@@ -15,6 +15,8 @@ from internlm_core.data.near_duplicates import DedupConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
     import ray.data as ray_data
 
@@ -65,59 +67,59 @@ def dedup(
         return cast("ray_data.Dataset", data.from_arrow([_empty()]))
     steps.require_id(schema.names)
     parts = partitions or max(1, 4 * int(ray.cluster_resources().get("CPU", 1)))
-    work = _Work(config.model_dump_json(), parts, threads)
-    rows = work.shuffle(work.batches(dataset, _sign), _first_rows).materialize()
-    edges = work.shuffle(work.map(rows, _members), _bucket_edges).materialize()
-    known, labels = _components(work, edges)
-    told = ray.put(known), ray.put(labels)
-    texts = work.batches(dataset, _components_texts, *told)
-    gone = work.shuffle(texts, _decide, num_cpus=threads).materialize()
-    both = work.map(rows, _slim).union(work.map(gone, _as_rows))
-    return work.shuffle(both, _finish).materialize()
+    told, work = config.model_dump_json(), _Work(parts, threads)
+    signed = work.texts(dataset, _sign, told, parts, threads)
+    rows = work.shuffle(signed, _first_rows).materialize()
+    edges = work.shuffle(work.map(rows, _members, parts), _bucket_edges).materialize()
+    decided = work.map(rows, _slim, parts)
+    if edges.count():
+        # Each machine has these once, in shared memory.
+        labels = ray.put(_components(work, edges))
+        texts = work.texts(dataset, _labelled, parts, threads, [labels])
+        gone = work.shuffle(texts, _decide, told, threads, num_cpus=threads).materialize()
+        if gone.count():
+            decided = decided.union(work.map(gone, _as_rows, parts))
+    return cast("ray_data.Dataset", work.shuffle(decided, _finish).materialize())
 
 
+@dataclass(frozen=True)
 class _Work:
     """How steps are put on the cluster."""
 
-    def __init__(self, config: str, parts: int, threads: int) -> None:
-        self._settings, self._threads = (config, parts, threads), threads
+    parts: int
+    threads: int
 
-    def batches(self, dataset: ray_data.Dataset, step: Callable[..., Any], *more: Any) -> Any:
+    def texts(self, dataset: ray_data.Dataset, step: Callable[..., Any], *more: Any) -> Any:
         """The step over batches of rows with texts."""
         return dataset.map_batches(
+            # With more arguments than a batch, as `fn_args` is for, which Ray's own types leave out.
             cast("Any", step),
             batch_format="pyarrow",
             batch_size=4_096,
-            fn_args=(*self._settings, *more),
-            num_cpus=self._threads,
+            fn_args=more,
+            num_cpus=self.threads,
         )
 
-    def map(self, dataset: ray_data.Dataset, step: Callable[..., Any]) -> Any:
+    def map(self, dataset: Any, step: Callable[..., Any], *more: Any) -> Any:
         """The step over blocks without texts."""
         return dataset.map_batches(
-            cast("Any", step),
-            batch_format="pyarrow",
-            batch_size=None,
-            fn_args=self._settings,
-            num_cpus=1,
+            step, batch_format="pyarrow", batch_size=None, fn_args=more, num_cpus=1
         )
 
-    def shuffle(self, dataset: Any, step: Callable[..., Any], num_cpus: int = 1) -> Any:
+    def shuffle(self, dataset: Any, step: Callable[..., Any], *more: Any, num_cpus: int = 1) -> Any:
         """The step over all rows with one number in the column `part`."""
-        groups = dataset.groupby("part", num_partitions=self._settings[1])
-        return groups.map_groups(
-            step, batch_format="pyarrow", fn_args=self._settings, num_cpus=num_cpus
-        )
+        groups = dataset.groupby("part", num_partitions=self.parts)
+        return groups.map_groups(step, batch_format="pyarrow", fn_args=more, num_cpus=num_cpus)
 
 
-def _components(work: _Work, edges: Any) -> tuple[Any, Any]:
+def _components(work: _Work, edges: Any) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Nodes in order, and the smallest one that each is joined with."""
     if edges.count() <= _ONE_WORKER:
         table = work.shuffle(work.map(edges, _together), _all_components)
     else:
         table = _components_by_shuffles(work, edges)
-    blocks = [pl.DataFrame(pl.from_arrow(block)) for block in _tables(table)]
-    stars = pl.concat([block.select("u", "v") for block in blocks if block.width] or [_edges()])
+    blocks = [_frame(block) for block in _tables(table) if block.num_rows]
+    stars = pl.concat([block.select("u", "v") for block in blocks])
     roots = stars.select(u="v", v="v").unique()
     sorted_nodes = pl.concat([stars, roots]).sort("u")
     return sorted_nodes["u"].to_numpy(), sorted_nodes["v"].to_numpy()
@@ -125,10 +127,10 @@ def _components(work: _Work, edges: Any) -> tuple[Any, Any]:
 
 def _components_by_shuffles(work: _Work, edges: Any) -> Any:
     while True:
-        edges = work.shuffle(work.map(edges, _both_ways), _large_star).materialize()
-        if not edges.count() or not edges.max("open"):
+        edges = work.shuffle(work.map(edges, _both_ways, work.parts), _large_star).materialize()
+        if not edges.max("open"):
             return edges
-        edges = work.shuffle(work.map(edges, _down), _small_star).materialize()
+        edges = work.shuffle(work.map(edges, _down, work.parts), _small_star).materialize()
 
 
 def _tables(dataset: Any) -> Sequence[Any]:
@@ -136,7 +138,7 @@ def _tables(dataset: Any) -> Sequence[Any]:
     return cast("Sequence[Any]", ray.get(dataset.to_arrow_refs()))
 
 
-# --- steps, as Ray calls them: an Arrow table, the configuration, the number of parts, threads ------
+# --- steps, as Ray calls them: an Arrow table, and what else they need -----------------------------
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
@@ -145,10 +147,6 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 def _table(frame: pl.DataFrame) -> pa.Table:
     return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
-
-
-def _edges() -> pl.DataFrame:
-    return pl.DataFrame(schema={"u": pl.Int64, "v": pl.Int64})
 
 
 def _empty() -> pa.Table:
@@ -171,68 +169,69 @@ def _sign(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
     return _table(signed.with_columns(_part(place, parts)))
 
 
-def _first_rows(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _first_rows(table: pa.Table) -> pa.Table:
     return _table(steps.first_rows(_frame(table)))
 
 
-def _members(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _members(table: pa.Table, parts: int) -> pa.Table:
     rows = _frame(table).filter(pl.col("keys").is_not_null())
     members = rows.select(steps.nodes(rows["row"]), key="keys").explode("key")
     return _table(members.with_columns(_part(members["key"], parts)))
 
 
-def _bucket_edges(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _bucket_edges(table: pa.Table) -> pa.Table:
     return _table(steps.bucket_edges(_frame(table)))
 
 
-def _together(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _together(table: pa.Table) -> pa.Table:
     return _table(_frame(table).with_columns(part=pl.lit(0, pl.Int64)))
 
 
-def _all_components(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _all_components(table: pa.Table) -> pa.Table:
     return _table(steps.components(_frame(table).select("u", "v")))
 
 
-def _both_ways(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _both_ways(table: pa.Table, parts: int) -> pa.Table:
     edges = steps.both_ways(_frame(table))
     return _table(edges.with_columns(_part(edges["u"], parts)))
 
 
-def _large_star(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _large_star(table: pa.Table) -> pa.Table:
     return _table(steps.large_star(_frame(table).select("u", "v")))
 
 
-def _down(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _down(table: pa.Table, parts: int) -> pa.Table:
     edges = _frame(table)
     return _table(edges.with_columns(_part(edges["u"], parts)))
 
 
-def _small_star(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _small_star(table: pa.Table) -> pa.Table:
     return _table(steps.small_star(_frame(table)))
 
 
-def _components_texts(
-    table: pa.Table, config: str, parts: int, threads: int, known: Any, labels: Any
-) -> pa.Table:
+def _labelled(table: pa.Table, parts: int, threads: int, labels: list[Any]) -> pa.Table:
     """Rows that share a band with another one, by component."""
     frame = steps.named(steps.read_table(table), threads).drop("order")
-    label = steps.lookup(steps.nodes(frame["row"]), np.asarray(known), np.asarray(labels))
+    label = steps.lookup(steps.nodes(frame["row"]), *require("ray", extra="ray").get(labels[0]))
     there = label.is_not_null()
     return _table(frame.filter(there).with_columns(_part(label.filter(there), parts)))
 
 
-def _decide(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _decide(table: pa.Table, config: str, threads: int) -> pa.Table:
     settings = DedupConfig.model_validate_json(config)
     return _table(steps.decide(_frame(table), settings, threads))
 
 
-def _slim(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _slim(table: pa.Table, parts: int) -> pa.Table:
     rows = _frame(table).drop("keys", "row")
-    none = pl.lit(None, rows.schema["id"]).alias("target"), pl.lit(None, pl.Float64).alias("jaccard")
+    none = (
+        pl.lit(None, rows.schema["id"]).alias("target"),
+        pl.lit(None, pl.Float64).alias("jaccard"),
+    )
     return _table(rows.with_columns(*none, _part(steps.nodes(rows["leader"]), parts)))
 
 
-def _as_rows(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _as_rows(table: pa.Table, parts: int) -> pa.Table:
     """What goes, in the columns of the rows, so that both can be brought together."""
     gone = _frame(table)
     none = [pl.lit(None, gone.schema["target"]).alias(name) for name in ("id", "leader_id")]
@@ -241,7 +240,7 @@ def _as_rows(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table
     return _table(rows.select(*columns, _part(steps.nodes(gone["leader"]), parts)))
 
 
-def _finish(table: pa.Table, config: str, parts: int, threads: int) -> pa.Table:
+def _finish(table: pa.Table) -> pa.Table:
     frame = _frame(table)
     rows = frame.filter(pl.col("first").is_not_null()).drop("target", "jaccard", "part")
     gone = frame.filter(pl.col("first").is_null()).select("leader", "target", "jaccard")
