@@ -142,3 +142,46 @@ def real_documents(test_data: Path) -> list[str]:
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     texts += [p.read_text(errors="replace")[:20_000] for p in sorted(stdlib.glob("*/*.py"))[:400]]
     return [text for text in texts if text.strip()]
+
+
+@pytest.fixture
+def mixed_corpus() -> pl.DataFrame:
+    """Texts in English, Chinese and code, many of them copies, exact or edited, some short or empty."""
+    rng = random.Random(5)
+    words = [f"word{i}" for i in range(3_000)]
+    han = [chr(0x4E00 + i) for i in range(2_000)]
+    texts: list[str | None] = ["", None, " ... ", "red kite", "blue heron", "red kite", "三只鸟"]
+    sources = ["webpages"] * len(texts)
+    while len(texts) < 1_200:
+        kind = rng.randrange(4)
+        if kind == 0:
+            place = rng.randrange(len(texts))
+            some = (texts[place] or "").split(" ")
+            for _ in range(rng.randrange(4)):
+                some[rng.randrange(len(some))] = rng.choice(words)
+            texts.append(" ".join(some))
+            sources.append(sources[place])
+        elif kind == 1:
+            texts.append("".join(rng.choices(han, k=rng.randrange(90))))
+            sources.append("webpages")
+        elif kind == 2:
+            name, body = rng.choice(words), rng.choices(words, k=9)
+            lines = "".join(f"    {word} = {name}({i})\n" for i, word in enumerate(body))
+            texts.append(f"def {name}():\n{lines}")
+            sources.append("code")
+        else:
+            texts.append(" ".join(rng.choices(words, k=rng.randrange(3, 60))))
+            sources.append("books")
+    # A chain of near-copies, each like its neighbours alone.
+    texts += [" ".join(f"link{n}" for n in range(5 * i, 5 * i + 60)) for i in range(30)]
+    sources += ["books"] * 30
+    count = len(texts)
+    return pl.DataFrame(
+        {
+            "id": [f"{rng.randrange(16**8):08x}-{i}" for i in range(count)],
+            "text": texts,
+            "source": sources,
+            "snapshot": [rng.choice(["2022", "2023", None]) for _ in range(count)],
+            "score": [rng.choice([0.5, 0.25, None]) for _ in range(count)],
+        }
+    )
