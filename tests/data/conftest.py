@@ -6,7 +6,10 @@ import gzip
 import json
 import random
 import sysconfig
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -185,3 +188,25 @@ def mixed_corpus() -> pl.DataFrame:
             "score": [rng.choice([0.5, 0.25, None]) for _ in range(count)],
         }
     )
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """Ray with two workers."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    python = str(Path(__file__).resolve().parents[2] / "python")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=200_000_000,
+            runtime_env={"env_vars": {"PYTHONPATH": python}},
+        )
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_options.preserve_order = True
+        yield ray
+        ray.shutdown()

@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
-from pathlib import Path
 
 import polars as pl
 import pytest
-from internlm_core.data import SCHEMA, Pipeline, readers
+from internlm_core.data import SCHEMA, Pipeline, dedup, readers
 from internlm_core.errors import DataError
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pa = pytest.importorskip("pyarrow")
 # What Ray says about itself and its own libraries is not ours to fail on.
 pytestmark = pytest.mark.filterwarnings("default")
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    import ray
-
-    python = str(Path(__file__).resolve().parents[2] / "python")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=200_000_000,
-            runtime_env={"env_vars": {"PYTHONPATH": python}},
-        )
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.execution_options.preserve_order = True
-        yield ray
-        ray.shutdown()
 
 
 def records_of(folder):
@@ -49,7 +25,7 @@ def records_of(folder):
     return pl.concat(frames)
 
 
-def test_a_run_on_two_workers_has_the_same_bytes(cluster, corpus, tmp_path, tree):
+def test_a_run_on_two_workers_has_the_same_bytes(ray_cluster, corpus, tmp_path, tree):
     from internlm_core.data import ray
 
     folder, _ = corpus
@@ -60,16 +36,18 @@ def test_a_run_on_two_workers_has_the_same_bytes(cluster, corpus, tmp_path, tree
     assert summary.kept > 40
 
 
-def test_map_batches_equals_the_local_function(cluster, corpus):
+def test_map_batches_equals_the_local_function(ray_cluster, corpus):
     from internlm_core.data import ray
 
     folder, _ = corpus
     config = Pipeline.from_toml(folder / "run.toml").config
     table = records_of(folder).to_arrow(compat_level=pl.CompatLevel.oldest())
     whole = ray.map_table(table, config)
-    dataset = cluster.data.from_arrow([table.slice(0, 13), table.slice(13, 20), table.slice(33)])
+    dataset = ray_cluster.data.from_arrow(
+        [table.slice(0, 13), table.slice(13, 20), table.slice(33)]
+    )
     pieces = [
-        cluster.get(ref) if not isinstance(ref, pa.Table) else ref
+        ray_cluster.get(ref) if not isinstance(ref, pa.Table) else ref
         for ref in ray.map_batches(dataset, config, batch_size=7).to_arrow_refs()
     ]
     assert sum(piece.num_rows > 0 for piece in pieces) > 1, "it should have been cut up"
@@ -83,6 +61,63 @@ def ipc(table):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
+
+
+# --- near-duplicates --------------------------------------------------------------------------------
+
+
+def decisions(found):
+    """Rows in order of their ids, of whatever blocks there are."""
+    return pl.concat([frame for frame in blocks(found) if frame.height]).sort("id")
+
+
+def blocks(dataset):
+    import ray
+
+    return [pl.DataFrame(pl.from_arrow(block)) for block in ray.get(dataset.to_arrow_refs())]
+
+
+def test_near_duplicates_of_two_workers_are_those_of_one_machine(ray_cluster, mixed_corpus):
+    from internlm_core.data import ray
+
+    table = mixed_corpus.sample(fraction=1, shuffle=True, seed=3).to_arrow()
+    cut = [table.slice(0, 100), table.slice(100, 700), table.slice(800)]
+    found = ray.dedup(ray_cluster.data.from_arrow(cut), partitions=2)
+    assert decisions(found).equals(dedup(mixed_corpus).sort("id"))
+
+
+@pytest.mark.slow
+def test_components_over_shuffles_and_other_settings(ray_cluster, mixed_corpus, monkeypatch):
+    from internlm_core.data import ray, ray_dedup
+
+    monkeypatch.setattr(ray_dedup, "_ONE_WORKER", 0)
+    dataset = ray_cluster.data.from_arrow(mixed_corpus.to_arrow()).repartition(3)
+    for options in ({"clusters": "components"}, {"max_memory": "1MB", "bands": 42, "rows": 3}):
+        found = ray.dedup(dataset, 0.8, partitions=3, threads=2, **options)
+        assert decisions(found).equals(dedup(mixed_corpus, 0.8, **options).sort("id"))
+
+
+def test_copies_in_every_block_leave_one(ray_cluster):
+    """A worker knows only its own block; the shuffle makes copies of all of them meet."""
+    from internlm_core.data import ray
+
+    texts = [f"the tide at the {n} pier rises and falls twice on each day" for n in "abcdefghij"]
+    parts = [pa.table({"id": [f"{n}-{i}" for i in range(10)], "text": texts}) for n in range(8)]
+    found = decisions(ray.dedup(ray_cluster.data.from_arrow(parts), 0.95, partitions=2))
+    assert found.filter("keep")["id"].to_list() == [f"0-{i}" for i in range(10)]
+    assert set(found.filter(~pl.col("keep"))["jaccard"]) == {1.0}
+
+
+def test_a_dataset_of_unlike_texts_or_of_nothing(ray_cluster):
+    from internlm_core.data import ray
+
+    unlike = pa.table({"id": [2, 1], "text": ["a page of its own", None]})
+    found = decisions(ray.dedup(ray_cluster.data.from_arrow(unlike), partitions=2))
+    assert found.select("id", "keep", "cluster").rows() == [(1, True, 1), (2, True, 2)]
+    empty = ray.dedup(ray_cluster.data.from_arrow(unlike.slice(0, 0)), partitions=2)
+    assert empty.count() == 0
+    with pytest.raises(DataError, match="no column 'id'"):
+        ray.dedup(ray_cluster.data.from_arrow(unlike.select(["text"])))
 
 
 # --- without a cluster --------------------------------------------------------------------------

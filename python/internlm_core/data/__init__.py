@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
-    from internlm_core.data import ray, readers
+    from internlm_core.data import ray, readers, spark
     from internlm_core.data.config import PipelineConfig, SourceConfig
     from internlm_core.data.contamination import ContaminationConfig, decontaminate
     from internlm_core.data.dedup_index import DedupIndex
@@ -65,6 +65,7 @@ __all__ = [
     "ray",
     "readers",
     "registered_domain",
+    "spark",
 ]
 
 __getattr__, __dir__ = attach(
@@ -104,5 +105,6 @@ __getattr__, __dir__ = attach(
         "ray": None,
         "readers": None,
         "registered_domain": "urls",
+        "spark": None,
     },
 )

@@ -1,6 +1,6 @@
-"""The map stages on a Ray cluster, where one machine is not enough (extra `ray`).
+"""The map stages and near-duplicates on a Ray cluster, where one machine is not enough (extra `ray`).
 
-`map_batches` puts the stages into a Ray Data pipeline of one's own, as a pure function of an Arrow
+`dedup` is that of `internlm_core.data`, over a Ray dataset. `map_batches` puts the stages into a Ray Data pipeline of one's own, as a pure function of an Arrow
 table. `run` makes a run folder, byte for byte that of `Pipeline.run`: the workers read the files and
 make the parts, in any order; deduplication and the shards come after, in this process.
 """
@@ -19,6 +19,7 @@ from internlm_core.data.config import PipelineConfig
 from internlm_core.data.ledger import DECISION
 from internlm_core.data.map_stages import MapStages, edit_columns
 from internlm_core.data.parts import Parts
+from internlm_core.data.ray_dedup import dedup
 from internlm_core.data.records import SCHEMA, RecordDefaults, repair_text, with_ids
 from internlm_core.errors import DataError
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from internlm_core.data.pipeline import Pipeline, RunSummary
     from internlm_core.data.readers import InputGroup
 
-__all__ = ["map_batches", "map_table", "run"]
+__all__ = ["dedup", "map_batches", "map_table", "run"]
 
 
 def map_table(
