@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from internlm_core.data import Pipeline
 from internlm_core.data import repeat_stages as module
 from internlm_core.data.records import with_ids
+from internlm_core.errors import ConfigError, DataError
 
 NOTICE = "Please do subscribe to our newsletter and never miss a story about the tides."
 ITEM = "How many metres does the tide rise between noon and one if the moon is full?"
@@ -138,6 +140,30 @@ def test_a_run_that_was_stopped_goes_on(
     assert len(calls) == len(set(calls)) + 1
     for name in ("kept", "dropped", "ledger"):
         assert load(again, name).equals(load(whole, name))
+
+
+def test_another_test_set_makes_another_run(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Files with test sets are inputs: a run is not gone on with, or taken for done, with others."""
+    out = run(tmp_path, rows, "out")
+    entry = json.loads((out / "run.json").read_text())["inputs"][-1]
+    assert entry["role"] == "test_set"
+    assert entry["sha256"] == hashlib.sha256((tmp_path / "tests.jsonl").read_bytes()).hexdigest()
+    again = Pipeline.from_toml(tmp_path / "run.toml")
+    assert again.run(out, quiet=True).kept > 0
+    (tmp_path / "tests.jsonl").write_text(json.dumps({"text": "another question"}) + "\n")
+    with pytest.raises(ConfigError, match=r"input test set .*tests\.jsonl has changed"):
+        again.run(out, quiet=True)
+
+
+def test_a_test_set_that_is_not_there_is_said_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "raw.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "none").mkdir()
+    text = '[[sources]]\npath = "raw.jsonl"\n[repeats.tests]\npaths = ["{}"]\n'
+    for path, words in ((tmp_path / "no.jsonl", "no such file"), (tmp_path / "none", "no file")):
+        (tmp_path / "run.toml").write_text(text.format(path.as_posix()))
+        with pytest.raises(DataError, match=words):
+            Pipeline.from_toml(tmp_path / "run.toml").run(tmp_path / "out", quiet=True)
+        assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_without_these_stages_a_run_is_what_it_was(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from internlm_core.data.near_duplicates import find_duplicates
 from internlm_core.data.parts import Parts
 from internlm_core.data.progress import ReadProgress, file_size, megabytes
 from internlm_core.data.readers import group_files
-from internlm_core.data.repeat_stages import repeat_stages
+from internlm_core.data.repeat_stages import repeat_stages, test_files
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, write_parquet
 from internlm_core.errors import InternalError
@@ -102,11 +102,15 @@ class Run:
         self._seconds[step] = round(time.perf_counter() - start, 3)
 
     def _fingerprints(self) -> list[dict[str, Any]]:
-        """Name, size and SHA-256 of each input."""
+        """Name, size and SHA-256 of each input, and of each file with a test set."""
         entries = []
-        with Task("Fingerprinting files", len(self._found.files), quiet=self._quiet) as task:
-            for file in self._found.files:
+        tests = test_files(self._config.repeats)
+        count = len(self._found.files) + len(tests)
+        with Task("Fingerprinting files", count, quiet=self._quiet) as task:
+            for number, file in enumerate([*self._found.files, *tests]):
                 entry: dict[str, Any] = {"name": file.name, "source": file.defaults.source}
+                if number >= len(self._found.files):
+                    entry = {"name": f"test set {file.name}", "source": None, "role": "test_set"}
                 try:
                     entry |= {"bytes": file.path.stat().st_size, "sha256": file_digest(file.path)}
                 except OSError as error:

@@ -15,6 +15,7 @@ from internlm_core.data.contamination import ContaminationConfig, decontaminate
 from internlm_core.data.dedup_input import text_frame, text_frames
 from internlm_core.data.exact_duplicates import dedup_exact, dedup_urls
 from internlm_core.data.ledger import DECISION
+from internlm_core.data.readers import SourceSpec, find_files
 from internlm_core.data.records import with_ids
 from internlm_core.data.repeated_text import (
     LineDedupConfig,
@@ -23,11 +24,14 @@ from internlm_core.data.repeated_text import (
     cut_substrings,
 )
 from internlm_core.data.shards import write_parquet
+from internlm_core.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["RepeatsConfig", "repeat_stages"]
+    from internlm_core.data.readers import InputFile
+
+__all__ = ["RepeatsConfig", "repeat_stages", "test_files"]
 
 _COLUMNS = ("id", "text", "source", "url", "snapshot")
 _DUPLICATE: dict[str, type[pl.DataType]] = {"duplicate_of": pl.String, "cluster": pl.String}
@@ -82,6 +86,24 @@ class RepeatsConfig(Config):
         return bool(self.tests.paths) or any(
             stage.enabled for stage in (self.urls, self.exact, self.lines, self.substrings)
         )
+
+
+def test_files(config: RepeatsConfig) -> list[InputFile]:
+    """The files with test sets; a changed one makes another run.
+
+    Raises:
+        DataError: A path leads to nothing.
+    """
+    files: list[InputFile] = []
+    for path in config.tests.paths:
+        found = find_files([SourceSpec(path)]).files
+        if not found:
+            raise DataError(
+                f"{path}: no file with a test set there; check repeats.tests.paths, which are "
+                "relative to where the command is run"
+            )
+        files += found
+    return files
 
 
 def repeat_stages(

@@ -108,7 +108,7 @@ def _overview(run: dict[str, Any]) -> Section:
     counts = run["counts"]
     documents, size = _sum(counts, "documents"), _sum(counts, "bytes")
     kept, dropped = run["totals"]["kept"], run["totals"]["dropped"]
-    files = len(run["inputs"])
+    files = sum(entry.get("role") is None for entry in run["inputs"])
     faults = f"{len(run['faults'])} damaged" if run["faults"] else "all whole"
     head = tiles(
         [
@@ -368,7 +368,7 @@ def _rejected(where: RunFolder, run: dict[str, Any]) -> Section | None:
 def _settings(run: dict[str, Any]) -> Section:
     configuration = [[key, str(value)] for key, value in flat(run["configuration"]).items()]
     inputs = [
-        [entry["name"], entry["source"], bytes_text(entry["bytes"]), entry.get("error", "")]
+        [entry["name"], entry["source"] or "", bytes_text(entry["bytes"]), entry.get("error", "")]
         for entry in run["inputs"][:200]
     ]
     return Section(
