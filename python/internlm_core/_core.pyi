@@ -36,11 +36,11 @@ __all__ = [
     "registered_domain",
     # dedup
     "DedupWork",
+    "RepeatedLines",
+    "RepeatedSpans",
     "candidate_probability",
     "dedup_keep_order",
-    "dedup_lines",
     "dedup_order_keys",
-    "dedup_substrings",
     "exact_copies",
     "find_contamination",
     "find_duplicates",
@@ -217,29 +217,51 @@ def exact_copies(
 ) -> npt.NDArray[np.uint32]:
     """Row that is kept of each row."""
 
-def dedup_lines(
-    texts: _ArrowStrings,
-    skip: npt.NDArray[np.bool_] | None,
-    rank: npt.NDArray[np.uint32],
-    paragraphs: bool,
-    min_chars: int,
-    min_documents: int,
-    fold: bool,
-    lists: bool,
-    threads: int = 0,
-) -> tuple[ArrowColumn, npt.NDArray[np.uint32]]:
-    """Edited texts, null where nothing was cut; pieces cut by row."""
+@final
+class RepeatedLines:
+    """Pieces that several documents have: `count` all, `settle`, share by share; then `cut`."""
 
-def dedup_substrings(
-    texts: _ArrowStrings,
-    rank: npt.NDArray[np.uint32],
-    min_length: int,
-    characters: bool,
-    keep_first: bool,
-    max_memory: int,
-    threads: int = 0,
-) -> tuple[ArrowColumn, npt.NDArray[np.uint32]]:
-    """Edited texts, null where nothing was cut; passages cut by row."""
+    def __new__(
+        cls, paragraphs: bool, min_chars: int, min_documents: int, fold: bool, lists: bool
+    ) -> RepeatedLines: ...
+    def shares(self, text_bytes: int, memory: int) -> int:
+        """Shares that the pieces of so many bytes of text are to be counted in."""
+
+    def count(
+        self,
+        texts: _ArrowStrings,
+        skip: npt.NDArray[np.bool_] | None,
+        rank: npt.NDArray[np.uint32],
+        share: int,
+        shares: int,
+        threads: int = 0,
+    ) -> None: ...
+    def settle(self, threads: int = 0) -> None: ...
+    def cut(
+        self,
+        texts: _ArrowStrings,
+        skip: npt.NDArray[np.bool_] | None,
+        rank: npt.NDArray[np.uint32],
+        threads: int = 0,
+    ) -> tuple[ArrowColumn, npt.NDArray[np.uint32]]:
+        """Edited texts of some rows, null where nothing was cut; pieces cut by row."""
+
+@final
+class RepeatedSpans:
+    """Passages that stand elsewhere, by row."""
+
+    def __new__(
+        cls,
+        texts: _ArrowStrings,
+        rank: npt.NDArray[np.uint32],
+        min_length: int,
+        characters: bool,
+        keep_first: bool,
+        max_memory: int,
+        threads: int = 0,
+    ) -> RepeatedSpans: ...
+    def cut(self, texts: _ArrowStrings, first: int) -> tuple[ArrowColumn, npt.NDArray[np.uint32]]:
+        """Edited texts of the rows from `first` on, as `RepeatedLines.cut`."""
 
 def find_contamination(
     items: _ArrowStrings,

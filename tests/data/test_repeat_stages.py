@@ -166,6 +166,27 @@ def test_a_test_set_that_is_not_there_is_said_before_the_work(tmp_path: Path) ->
         assert not (tmp_path / "out" / "run.json").exists()
 
 
+def test_little_memory_changes_nothing_or_is_said(
+    rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Lines are counted share by share; passages need all texts, and say how much that is."""
+    wide = run(tmp_path, rows, "wide")
+    lines = ["repeats.lines.max_memory=1000"]
+    pipeline = Pipeline.from_toml(tmp_path / "run.toml", lines)
+    pipeline.run(tmp_path / "narrow", quiet=True)
+    for name in ("kept", "dropped", "ledger"):
+        assert load(tmp_path / "narrow", name).equals(load(wide, name))
+    assert pipeline.config.identity() == Pipeline.from_toml(tmp_path / "run.toml").config.identity()
+    pipeline = Pipeline.from_toml(tmp_path / "run.toml", ["repeats.substrings.max_memory=2000"])
+    with pytest.raises(
+        ConfigError, match=r"substrings\.max_memory = 2,000: the texts have 1\d,\d+"
+    ):
+        pipeline.run(tmp_path / "none", quiet=True)
+    # With more, the same folder goes on.
+    Pipeline.from_toml(tmp_path / "run.toml").run(tmp_path / "none", quiet=True)
+    assert load(tmp_path / "none", "kept").equals(load(wide, "kept"))
+
+
 def test_without_these_stages_a_run_is_what_it_was(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text('[[sources]]\npath = "raw"\n')
     identity = Pipeline.from_toml(tmp_path / "run.toml").config.identity()

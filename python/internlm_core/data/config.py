@@ -152,7 +152,7 @@ class PipelineConfig(Config):
         apart: dict[str, Any] = {
             "threads": True,
             "dedup": {"max_memory"},
-            "repeats": {"substrings": {"max_memory"}},
+            "repeats": {"lines": {"max_memory"}, "substrings": {"max_memory"}},
         }
         if not self.repeats.enabled:
             # Runs from before there were these stages go on.

@@ -64,11 +64,16 @@ def dedup_urls(
     whole = table(data, ("url",))
     if whole["url"].dtype not in (pl.String, pl.Null):
         raise DataError(f"column 'url' must hold strings, it holds {whole['url'].dtype}")
-    urls = pl.Series(_core.normalise_urls(whole["url"].cast(pl.String)), dtype=pl.String)
-    if ignore:
-        names = frozenset(ignore)
-        urls = urls.map_elements(lambda url: _without(url, names), return_dtype=pl.String)
-    return _copies(text_frame(whole), urls, threads)
+    return _copies(text_frame(whole), url_keys(whole["url"], ignore), threads)
+
+
+def url_keys(urls: pl.Series, ignore: Sequence[str] = ()) -> pl.Series:
+    """What `dedup_urls` compares: the address in one spelling, null where there is none."""
+    keys = pl.Series(_core.normalise_urls(urls.cast(pl.String)), dtype=pl.String)
+    if not ignore:
+        return keys
+    names = frozenset(ignore)
+    return keys.map_elements(lambda url: _without(url, names), return_dtype=pl.String)
 
 
 def _without(url: str, names: frozenset[str]) -> str:

@@ -1,39 +1,38 @@
 """Stages of a run that look at all open records at once, before near-duplicates.
 
-Test sets, addresses, equal texts, lines and passages, in this order. They hold the texts in memory.
+Test sets, addresses, equal texts, lines and passages, in this order (`open_records.py` says how).
 """
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from internlm_core._config import Config
 from internlm_core._progress import Task
-from internlm_core.data.contamination import ContaminationConfig, decontaminate
-from internlm_core.data.dedup_input import text_frame, text_frames
-from internlm_core.data.exact_duplicates import dedup_exact, dedup_urls
+from internlm_core.data.contamination import ContaminationConfig
 from internlm_core.data.ledger import DECISION
+from internlm_core.data.open_records import (
+    OpenRecords,
+    edit_lines,
+    edit_passages,
+    find_copies,
+    find_tests,
+)
 from internlm_core.data.readers import SourceSpec, find_files
 from internlm_core.data.records import with_ids
-from internlm_core.data.repeated_text import (
-    LineDedupConfig,
-    SubstringConfig,
-    cut_lines,
-    cut_substrings,
-)
+from internlm_core.data.repeated_text import LineDedupConfig, SubstringConfig
 from internlm_core.data.shards import write_parquet
 from internlm_core.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from internlm_core.data.readers import InputFile
 
 __all__ = ["RepeatsConfig", "repeat_stages", "test_files"]
 
-_COLUMNS = ("id", "text", "source", "url", "snapshot")
 _DUPLICATE: dict[str, type[pl.DataType]] = {"duplicate_of": pl.String, "cluster": pl.String}
 
 
@@ -131,77 +130,67 @@ def repeat_stages(
     if all(target.exists() for target in targets):
         return targets
     folder.mkdir(parents=True, exist_ok=True)
-    frames = [pl.read_parquet(part, columns=[*_COLUMNS, "stage"]) for part in parts]
-    whole = pl.concat(frames)
-    open_rows = whole["stage"].is_null()
-    with Task("Finding repeated text", whole.height, quiet=quiet) as task:
-        decided = _decide(whole.filter(open_rows).select(_COLUMNS), config, threads)
-        task.advance(whole.height)
-    start = 0
-    for part, target, old in zip(parts, targets, frames, strict=True):
-        here = old["stage"].is_null()
-        new = decided.slice(start, int(here.sum()))
-        start += new.height
-        if not target.exists():
-            write_parquet(_entered(pl.read_parquet(part), here, new, threads), target)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+        records = OpenRecords(parts, Path(temporary))
+        with Task("Finding repeated text", sum(records.sizes), quiet=quiet) as task:
+            decided = _decide(records, config, threads)
+            task.advance(sum(records.sizes))
+        start = 0
+        for number, (part, target) in enumerate(zip(parts, targets, strict=True)):
+            here = decided.slice(start, records.sizes[number])
+            start += here.height
+            if not target.exists():
+                here = here.with_columns(records.read(number, ["text"])["text"])
+                write_parquet(_entered(pl.read_parquet(part), here, threads), target)
     return targets
 
 
-def _decide(frame: pl.DataFrame, config: RepeatsConfig, threads: int) -> pl.DataFrame:
-    """The open records with decisions, what they are copies of, edits, and texts that are left."""
-    frame = frame.with_columns(
-        pl.lit(None, kind).alias(name) for name, kind in {**DECISION, **_DUPLICATE}.items()
+def _decide(records: OpenRecords, config: RepeatsConfig, threads: int) -> pl.DataFrame:
+    """Decisions on all open records, what they are copies of, and edits; the texts are edited."""
+    height = sum(records.sizes)
+    frame = pl.select(
+        pl.repeat(None, height, dtype=kind).alias(name)
+        for name, kind in {**DECISION, **_DUPLICATE}.items()
     )
 
-    def rest() -> tuple[pl.Series, pl.DataFrame]:
-        rows = frame["stage"].is_null().arg_true()
-        return rows, frame[rows.to_list()].select(_COLUMNS)
+    def rest() -> pl.Series:
+        return frame["stage"].is_null().arg_true()
 
     if config.tests.paths:
-        tests = pl.concat(
-            [
-                part.select("id", "text")
-                for path in config.tests.paths
-                for part in text_frames(path, 1 << 25)
-            ]
-        )
-        rows, records = rest()
-        settings = config.tests.model_dump(exclude={"paths"})
-        found = decontaminate(records, tests, threads=threads, **settings)
+        rows = rest()
+        found = find_tests(records, rows, config.tests, threads)
         frame = _drop(
             frame, rows, found["keep"], "test_set", "overlap", found["overlap"],
             config.tests.min_overlap, found["test_id"],
         )  # fmt: skip
-    if config.urls.enabled:
-        rows, records = rest()
-        found = dedup_urls(records, ignore=config.urls.ignore, threads=threads)
-        copies = found["duplicate_of"]
-        frame = _drop(frame, rows, found["keep"], "same_url", "url", None, None, copies)
-    if config.exact.enabled:
-        rows, records = rest()
-        found = dedup_exact(records, threads=threads)
-        copies = found["duplicate_of"]
-        frame = _drop(frame, rows, found["keep"], "same_text", "text", None, None, copies)
-    for name, stage in (("lines", config.lines), ("substrings", config.substrings)):
-        if not stage.enabled:
+    for column, reason, stage in (
+        ("url", "same_url", config.urls),
+        ("text", "same_text", config.exact),
+    ):
+        if stage.enabled:
+            rows = rest()
+            ignore = stage.ignore if isinstance(stage, UrlConfig) else ()
+            found = find_copies(records, rows, column, ignore, threads)
+            copies = found["duplicate_of"]
+            frame = _drop(frame, rows, found["keep"], reason, column, None, None, copies)
+    for name in ("lines", "substrings"):
+        settings: LinesConfig | PassagesConfig = getattr(config, name)
+        if not settings.enabled:
             continue
-        rows, records = rest()
-        texts = text_frame(records)
-        if isinstance(stage, LineDedupConfig):
-            found = cut_lines(texts, stage, threads)
+        rows = rest()
+        if isinstance(settings, LineDedupConfig):
+            found = edit_lines(records, rows, settings, threads)
         else:
-            found = cut_substrings(texts, stage, threads)
+            found = edit_passages(records, rows, settings, threads)
         reason = f"repeated_{name}"
         frame = _drop(frame, rows, found["keep"], reason, "cut_bytes", found["cut_bytes"], None)
         edited = found["keep"] & (found["cut"] > 0)
-        characters = records["text"].str.len_chars() - found["text"].str.len_chars()
         where = rows.filter(edited)
-        zeros = pl.repeat(0, frame.height, dtype=pl.UInt32, eager=True)
+        zeros = pl.repeat(0, height, dtype=pl.UInt32, eager=True)
         frame = frame.with_columns(
-            frame["text"].scatter(where, found["text"].filter(edited)),
             zeros.clone().scatter(where, found["cut"].filter(edited)).alias(f"repeats.{reason}"),
             zeros.clone()
-            .scatter(where, characters.filter(edited).cast(pl.UInt32))
+            .scatter(where, found["characters"].filter(edited).cast(pl.UInt32))
             .alias(f"repeats.{reason}#characters"),
         )
     return frame
@@ -236,11 +225,9 @@ def _drop(
     )
 
 
-def _entered(
-    part: pl.DataFrame, here: pl.Series, decided: pl.DataFrame, threads: int
-) -> pl.DataFrame:
+def _entered(part: pl.DataFrame, decided: pl.DataFrame, threads: int) -> pl.DataFrame:
     """The part with the decisions on its open records."""
-    rows = here.arg_true()
+    rows = part["stage"].is_null().arg_true()
     part = part.with_columns(pl.lit(None, kind).alias(name) for name, kind in _DUPLICATE.items())
     edits = [name for name in decided.columns if name.startswith("repeats.")]
     made = [name for name in edits if (decided[name] > 0).any()]

@@ -12,7 +12,7 @@ from internlm_core._config import Config, load_config
 from internlm_core.data.dedup_input import code_rows, keep_keys, text_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -38,6 +38,9 @@ class LineDedupConfig(Config):
     """Cut list items and rows of tables too."""
     code: bool = False
     """Cut documents whose `source` is "code" too; fenced code in other documents always stays."""
+    max_memory: ByteSize = Field(ByteSize(4_000_000_000), ge=1_000)
+    """Bytes to count pieces in, beside the texts and some 40 a piece that is repeated: where there are
+    more, the texts are gone through several times, with the same outcome."""
 
 
 class SubstringConfig(Config):
@@ -64,13 +67,14 @@ def dedup_lines(
     fold: bool = True,
     lists: bool = False,
     code: bool = False,
+    max_memory: int | str = 4_000_000_000,
     threads: int = 0,
 ) -> pl.DataFrame:
     """Cut lines (or paragraphs) that another document has already; the first document keeps them.
 
     The first is that which `dedup` would keep: newest `snapshot`, highest `score`, longest, smallest
-    `id`. Lines that are repeated within one document only are left alone. Memory beside the texts:
-    24 bytes a piece that is long enough. Pieces are told apart by a 128-bit hash (xxh3).
+    `id`. Lines that are repeated within one document only are left alone. Pieces are told apart by
+    a 128-bit hash (xxh3).
 
     Args:
         data: As for `dedup`, but for paths.
@@ -80,6 +84,7 @@ def dedup_lines(
         fold: Whether case, punctuation and spacing do not count.
         lists: Whether list items and tables are cut.
         code: Whether code is cut.
+        max_memory: Bytes to count pieces in, such as "2GB".
         threads: 0 means all cores.
 
     Returns:
@@ -93,24 +98,57 @@ def dedup_lines(
     given = {
         name: value for name, value in locals().items() if name in LineDedupConfig.model_fields
     }
-    return cut_lines(text_frame(data), load_config(LineDedupConfig, given), threads)
-
-
-def cut_lines(frame: pl.DataFrame, config: LineDedupConfig, threads: int = 0) -> pl.DataFrame:
-    """As `dedup_lines`, of a frame as of `text_frame` and a typed configuration."""
+    frame = text_frame(data)
+    cutter = LineCutter(load_config(LineDedupConfig, given), text_bytes(frame), threads)
     rank = _core.dedup_keep_order(frame["text"], keep_keys(frame), threads)
-    edited, pieces = _core.dedup_lines(
-        frame["text"],
-        None if config.code else code_rows(frame, "auto"),
-        rank,
-        config.piece == "paragraph",
-        config.min_chars,
-        config.min_documents,
-        config.fold,
-        config.lists,
-        threads,
-    )
-    return _outcome(frame, edited, pieces, "repeated_lines")
+    for share in range(cutter.shares):
+        cutter.count(frame, rank, share)
+        cutter.settle()
+    return cutter.cut(frame, rank)
+
+
+class LineCutter:
+    """`dedup_lines` in steps, of frames as of `text_frame`, for texts that are never there at once.
+
+    Each share is counted over all frames and settled; then frames are cut.
+
+    Args:
+        config: Which pieces are cut.
+        text_bytes: Bytes of all texts.
+        threads: 0 means all cores.
+
+    Attributes:
+        shares: How often all frames are to be counted, by `config.max_memory`.
+    """
+
+    def __init__(self, config: LineDedupConfig, text_bytes: int, threads: int = 0) -> None:
+        self._config, self._threads = config, threads
+        self._lines = _core.RepeatedLines(
+            config.piece == "paragraph",
+            config.min_chars,
+            config.min_documents,
+            config.fold,
+            config.lists,
+        )
+        self.shares = self._lines.shares(text_bytes, int(config.max_memory))
+
+    def count(self, frame: pl.DataFrame, rank: npt.NDArray[np.uint32], share: int) -> None:
+        """Count the pieces of some documents; `rank` is their place in keep order among all."""
+        text, skip = frame["text"], self._skip(frame)
+        self._lines.count(text, skip, rank, share, self.shares, self._threads)
+
+    def settle(self) -> None:
+        """End a share."""
+        self._lines.settle(self._threads)
+
+    def cut(self, frame: pl.DataFrame, rank: npt.NDArray[np.uint32]) -> pl.DataFrame:
+        """What `dedup_lines` returns, of some documents."""
+        skip = self._skip(frame)
+        edited, pieces = self._lines.cut(frame["text"], skip, rank, self._threads)
+        return _outcome(frame, edited, pieces, "repeated_lines")
+
+    def _skip(self, frame: pl.DataFrame) -> npt.NDArray[np.bool_] | None:
+        return None if self._config.code else code_rows(frame, "auto")
 
 
 def dedup_substrings(
@@ -146,13 +184,21 @@ def dedup_substrings(
     given = {
         name: value for name, value in locals().items() if name in SubstringConfig.model_fields
     }
-    return cut_substrings(text_frame(data), load_config(SubstringConfig, given), threads)
-
-
-def cut_substrings(frame: pl.DataFrame, config: SubstringConfig, threads: int = 0) -> pl.DataFrame:
-    """As `dedup_substrings`, of a frame as of `text_frame` and a typed configuration."""
+    frame = text_frame(data)
     rank = _core.dedup_keep_order(frame["text"], keep_keys(frame), threads)
-    edited, pieces = _core.dedup_substrings(
+    config = load_config(SubstringConfig, given)
+    return cut_substrings(frame, rank, config, threads)(0, frame.height)
+
+
+def cut_substrings(
+    frame: pl.DataFrame, rank: npt.NDArray[np.uint32], config: SubstringConfig, threads: int = 0
+) -> Callable[[int, int], pl.DataFrame]:
+    """`dedup_substrings` of a frame as of `text_frame`, whose keep order is known.
+
+    Returns:
+        What `dedup_substrings` says of as many rows as asked for, from one on.
+    """
+    repeated = _core.RepeatedSpans(
         frame["text"],
         rank,
         config.min_length,
@@ -161,7 +207,18 @@ def cut_substrings(frame: pl.DataFrame, config: SubstringConfig, threads: int = 
         int(config.max_memory),
         threads,
     )
-    return _outcome(frame, edited, pieces, "repeated_substrings")
+
+    def cut(start: int, count: int) -> pl.DataFrame:
+        some = frame.slice(start, count)
+        edited, pieces = repeated.cut(some["text"], start)
+        return _outcome(some, edited, pieces, "repeated_substrings")
+
+    return cut
+
+
+def text_bytes(frame: pl.DataFrame) -> int:
+    """Bytes of all texts."""
+    return int(frame["text"].str.len_bytes().cast(pl.Int64).sum())
 
 
 def _outcome(

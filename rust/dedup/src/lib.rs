@@ -40,7 +40,7 @@ pub use corpus::{Corpus, band_keys, pair_similarities, signatures};
 pub use deduplicate::{Effort, Outcome, deduplicate};
 pub use exact::exact_copies;
 pub use jaccard::{estimate, jaccard};
-pub use lines::{Edited, LineSettings, dedup_lines};
+pub use lines::{Edited, LineSettings, RepeatedLines};
 pub use minhash::{EMPTY, Identity, MinHasher};
 pub use order::{KeepKeys, Key, keep_order, order_keys};
 pub use settings::{Clusters, DedupError, MAX_NGRAM, Settings, Verify};

@@ -47,47 +47,85 @@ struct Line<'a> {
 
 type Key = [u64; 2];
 
-/// The edited text of each row from which something was cut, none for the others.
+/// Bytes that a piece takes while its documents are counted; twice where shares of threads are joined.
+const A_PIECE: usize = 2 * size_of::<(Key, u32)>();
+
+/// Pieces that several documents have, and which of these keeps each.
 ///
-/// `skip` marks rows that are left alone, and whose pieces do not count (code); it may be empty.
-/// Memory beside the texts: 24 bytes a piece that is long enough.
-#[must_use]
-pub fn dedup_lines(
-    texts: &[Option<&str>],
-    skip: &[bool],
-    rank: &[u32],
-    settings: &LineSettings,
-) -> Vec<Option<Edited>> {
-    let text = |row: usize| texts[row].filter(|_| !skip.get(row).copied().unwrap_or(false));
-    let mut seen: Vec<(Key, u32)> = (0..texts.len())
-        .into_par_iter()
-        .flat_map_iter(|row| {
-            let keys = text(row).map(|text| cut(text, settings).1).unwrap_or_default();
-            keys.into_iter().flatten().map(move |key| (key, rank[row]))
-        })
-        .collect();
-    seen.par_sort_unstable();
-    seen.dedup();
-    // Pieces of many documents, and the first document of each.
-    let needed = settings.min_documents.max(2);
-    let owners: FxHashMap<Key, u32> = seen
-        .chunk_by(|one, two| one.0 == two.0)
-        .filter(|run| run.len() >= needed)
-        .map(|run| run[0])
-        .collect();
-    drop(seen);
-    (0..texts.len())
-        .into_par_iter()
-        .map(|row| {
-            let (lines, keys) = cut(text(row)?, settings);
-            let copies: Vec<bool> = keys
-                .iter()
-                .map(|key| key.and_then(|key| owners.get(&key)).is_some_and(|&o| o != rank[row]))
-                .collect();
-            let pieces = copies.iter().filter(|&&copy| copy).count() as u32;
-            (pieces > 0).then(|| Edited { text: join(&lines, &copies), pieces })
-        })
-        .collect()
+/// `count` all documents, then `settle`; where they hold more pieces than fit in memory, so for one
+/// share after another. Then `cut` them.
+#[derive(Debug, Clone)]
+pub struct RepeatedLines {
+    settings: LineSettings,
+    seen: Vec<(Key, u32)>,
+    owners: FxHashMap<Key, u32>,
+}
+
+impl RepeatedLines {
+    /// Nothing is counted yet.
+    #[must_use]
+    pub fn new(settings: &LineSettings) -> Self {
+        Self { settings: *settings, seen: Vec::new(), owners: FxHashMap::default() }
+    }
+
+    /// Into how many shares the pieces of texts of so many bytes are to be parted, for `memory` bytes.
+    #[must_use]
+    pub fn shares(settings: &LineSettings, bytes: usize, memory: usize) -> u64 {
+        // What counts three has three bytes, so a piece has a byte at least for all that it needs.
+        let most = bytes / settings.min_chars.max(1);
+        most.saturating_mul(A_PIECE).div_ceil(memory.max(1)).max(1) as u64
+    }
+
+    /// Counts the pieces of one share that some documents have.
+    ///
+    /// `skip` marks rows that are left alone, and whose pieces do not count (code); it may be empty.
+    pub fn count(
+        &mut self,
+        texts: &[Option<&str>],
+        skip: &[bool],
+        rank: &[u32],
+        (share, shares): (u64, u64),
+    ) {
+        let settings = &self.settings;
+        self.seen.par_extend((0..texts.len()).into_par_iter().flat_map_iter(|row| {
+            let text = texts[row].filter(|_| !skipped(skip, row));
+            let keys = text.map(|text| cut(text, settings).1).unwrap_or_default();
+            let here = move |key: &Key| key[1] % shares.max(1) == share;
+            keys.into_iter().flatten().filter(here).map(move |key| (key, rank[row]))
+        }));
+    }
+
+    /// Ends a share: of its pieces those of enough documents are kept in mind.
+    pub fn settle(&mut self) {
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.par_sort_unstable();
+        seen.dedup();
+        let needed = self.settings.min_documents.max(2);
+        // Of each the first document.
+        let runs = seen.chunk_by(|one, two| one.0 == two.0);
+        self.owners.extend(runs.filter(|run| run.len() >= needed).map(|run| run[0]));
+    }
+
+    /// The edited text of each row from which something is cut, none for the others; rows are some
+    /// of those that were counted, each with its `skip` and `rank`.
+    #[must_use]
+    pub fn cut(&self, texts: &[Option<&str>], skip: &[bool], rank: &[u32]) -> Vec<Option<Edited>> {
+        (0..texts.len())
+            .into_par_iter()
+            .map(|row| {
+                let text = texts[row].filter(|_| !skipped(skip, row))?;
+                let (lines, keys) = cut(text, &self.settings);
+                let elsewhere = |key| self.owners.get(&key).is_some_and(|&o| o != rank[row]);
+                let copies: Vec<bool> = keys.iter().map(|key| key.is_some_and(elsewhere)).collect();
+                let pieces = copies.iter().filter(|&&copy| copy).count() as u32;
+                (pieces > 0).then(|| Edited { text: join(&lines, &copies), pieces })
+            })
+            .collect()
+    }
+}
+
+fn skipped(skip: &[bool], row: usize) -> bool {
+    skip.get(row).copied().unwrap_or(false)
 }
 
 /// The lines of a text, and the key of each piece that may be cut.
@@ -210,7 +248,19 @@ mod tests {
     fn run(texts: &[&str], settings: &LineSettings) -> Vec<Option<String>> {
         let rows: Vec<Option<&str>> = texts.iter().map(|&text| Some(text)).collect();
         let rank: Vec<u32> = (0..texts.len() as u32).collect();
-        let edited = dedup_lines(&rows, &[], &rank, settings);
+        let run = |shares| {
+            let mut lines = RepeatedLines::new(settings);
+            for share in 0..shares {
+                for row in 0..rows.len() {
+                    let one = row..=row;
+                    lines.count(&rows[one.clone()], &[], &rank[one], (share, shares));
+                }
+                lines.settle();
+            }
+            lines.cut(&rows, &[], &rank)
+        };
+        let edited = run(1);
+        assert_eq!(edited, run(3), "share by share");
         edited.into_iter().map(|edited| edited.map(|edited| edited.text)).collect()
     }
 
@@ -232,6 +282,16 @@ mod tests {
         assert_eq!(run(&[&format!("{LONG}\n{LONG}")], &SETTINGS), [None]);
         let lists = LineSettings { lists: true, ..SETTINGS };
         assert_eq!(run(&[&item, &item], &lists), [None, Some(String::new())]);
+    }
+
+    #[test]
+    fn shares_by_memory() {
+        assert_eq!(RepeatedLines::shares(&SETTINGS, 1_000, 1 << 20), 1);
+        assert_eq!(
+            RepeatedLines::shares(&SETTINGS, 1_000_000, 48 * 5_000),
+            10 * A_PIECE as u64 / 48
+        );
+        assert_eq!(RepeatedLines::shares(&SETTINGS, 0, 0), 1);
     }
 
     #[test]
