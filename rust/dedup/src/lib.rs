@@ -42,7 +42,7 @@ pub use exact::exact_copies;
 pub use jaccard::{estimate, jaccard};
 pub use lines::{Edited, LineSettings, RepeatedLines};
 pub use minhash::{EMPTY, Identity, MinHasher};
-pub use order::{KeepKeys, Key, keep_order, order_keys};
+pub use order::{KeepKeys, Key, OrderKey, keep_order, order_keys};
 pub use settings::{Clusters, DedupError, MAX_NGRAM, Settings, Verify};
 pub use shingles::Shingler;
 pub use substring::{SUBSTRING_MEMORY, Span, SubstringSettings, repeated_substrings, without};

@@ -135,6 +135,9 @@ pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32
     Ok(rank)
 }
 
+/// A key in keep order, and the hash of it.
+pub type OrderKey = (Vec<u8>, [u8; 16]);
+
 /// Key of each document in keep order, whose bytes compare as documents do, and its xxh3 (128 bits, big
 /// end first), which names the row wherever it lies. What `keep_order` sorts, for sorts of others.
 ///
@@ -143,7 +146,7 @@ pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32
 pub fn order_keys(
     texts: &[Option<&str>],
     keys: &KeepKeys<'_>,
-) -> Result<Vec<(Vec<u8>, [u8; 16])>, DedupError> {
+) -> Result<Vec<OrderKey>, DedupError> {
     keys.check(texts.len())?;
     let key = |(row, text): (usize, &Option<&str>)| {
         let key = keys.key(row, text.unwrap_or(""));

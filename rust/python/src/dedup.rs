@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 
 use internlm_dedup::{
-    Clusters, Corpus, DedupError, KeepKeys, Key, Outcome, Settings, Verify, band_keys, deduplicate,
-    keep_order, order_keys, pair_similarities, signatures,
+    Clusters, Corpus, DedupError, KeepKeys, Key, OrderKey, Outcome, Settings, Verify, band_keys,
+    deduplicate, keep_order, order_keys, pair_similarities, signatures,
 };
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -118,8 +118,7 @@ fn dedup_order_keys<'py>(
 ) -> PyResult<OrderKeys<'py>> {
     let (rows, keys) = (texts.rows(), keep_keys(&keys)?);
     let found = in_pool(py, threads, || order_keys(&rows, &keys))?.map_err(failure)?;
-    let bytes =
-        |(key, name): (Vec<u8>, [u8; 16])| (PyBytes::new(py, &key), PyBytes::new(py, &name));
+    let bytes = |(key, name): OrderKey| (PyBytes::new(py, &key), PyBytes::new(py, &name));
     Ok(found.into_iter().map(bytes).unzip())
 }
 
