@@ -77,8 +77,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, step: _Pass) -> Tensor:
         """Mix `[B, T, D]` along T."""
-        batch, tokens, _ = x.shape
-        qkv = self.wqkv(x).view(batch, tokens, self.kv_heads, self.group + 2, self.width)
+        # Shapes come from the projection: a tensor- or sequence-parallel rank has some of the heads,
+        # and a sequence-parallel one all of the tokens here.
+        qkv: Tensor = self.wqkv(x).unflatten(-1, (-1, self.group + 2, self.width))
+        batch, tokens = qkv.shape[:2]
         # Queries and key lie side by side, so one call turns both.
         turned = apply_rope(qkv[:, :, :, :-1], step.cos, step.sin)
         q = turned[:, :, :, :-1].reshape(batch, tokens, -1, self.width)
@@ -156,17 +158,24 @@ class InternLM2(nn.Module):
         """
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in self.named_parameters():
-            if name.endswith("norm.weight"):
-                parameter.fill_(1.0)
-            elif name.endswith("bias"):
-                parameter.zero_()
-            else:
-                std = self.config.initializer_range
-                if name.endswith(("wo.weight", "w2.weight")):
-                    std /= math.sqrt(2 * (int(name.split(".")[1]) + 1))
-                # Drawn on the CPU in fp32, so that device and dtype don't change the draw.
-                drawn = torch.empty(parameter.shape).normal_(0.0, std, generator=generator)
-                parameter.copy_(drawn)
+            parameter.copy_(self.initial(name, parameter.shape, generator))
+
+    def initial(self, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """New values of one parameter, fp32 on the CPU, so that device and dtype don't matter.
+
+        Args:
+            name: Of the parameter, which tells its standard deviation.
+            shape: Whole shape.
+            generator: Drawn from by each matrix, in the order of `named_parameters`.
+        """
+        if name.endswith("norm.weight"):
+            return torch.ones(shape)
+        if name.endswith("bias"):
+            return torch.zeros(shape)
+        std = self.config.initializer_range
+        if name.endswith(("wo.weight", "w2.weight")):
+            std /= math.sqrt(2 * (int(name.split(".")[1]) + 1))
+        return torch.empty(shape).normal_(0.0, std, generator=generator)
 
     @property
     def device(self) -> torch.device:

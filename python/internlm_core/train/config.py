@@ -13,7 +13,7 @@ from internlm_core.train.schedule import ScheduleConfig, learning_rate
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["OptimizerConfig", "PhaseConfig", "Plan", "TrainConfig"]
+__all__ = ["LoRAConfig", "OptimizerConfig", "ParallelConfig", "PhaseConfig", "Plan", "TrainConfig"]
 
 
 class OptimizerConfig(Config):
@@ -27,6 +27,37 @@ class OptimizerConfig(Config):
     """Report §3.2.2; norms and biases are left out, as is usual."""
     clip_norm: float = Field(1.0, ge=0)
     """Largest L2 norm of the whole gradient; 0 turns clipping off. InternEvo's value."""
+
+
+class ParallelConfig(Config):
+    """How the ranks of a run share its work; what is left after `tensor` and `sequence` is data.
+
+    Changes no result but for rounding, so a run may go on under another plan.
+    """
+
+    tensor: int = Field(1, ge=1)
+    """Ranks that split each matrix (Shoeybi et al. 2019): wqkv by KV group, w1 and w3 by rows, wo
+    and w2 by columns, embedding and head by vocabulary entries."""
+    sequence: int = Field(1, ge=1)
+    """Ranks that split each row of tokens, and its heads in attention by all-to-all (Jacobs et al.
+    2023); `tensor`·`sequence` must divide the KV heads."""
+    shard: Literal["full", "partial", "none"] = "full"
+    """FSDP of parameters, gradients and optimizer state: over all data ranks, over groups of
+    `shard_size`, or a copy on every rank."""
+    shard_size: int = Field(8, ge=2)
+    """Ranks of a group with `shard = "partial"`: a node's (InternEvo's usual 8)."""
+    keep_gathered: bool = False
+    """Keep a layer's gathered parameters from forward to backward: less traffic, more memory."""
+
+
+class LoRAConfig(Config):
+    """Low-rank adapters (Hu et al. 2021): W x + (alpha / rank)·B A x, with W frozen."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[Literal["wqkv", "wo", "w1", "w2", "w3"], ...] = ("wqkv", "wo", "w1", "w2", "w3")
+    """Linear layers that get one; all of them, as Dettmers et al. 2023 advise."""
 
 
 class PhaseConfig(Config):
@@ -86,12 +117,22 @@ class TrainConfig(Config):
     from the shards and phases when not given. Ignored with `init_from`."""
     init_from: str | None = None
     """Checkpoint (or run, whose newest is taken) whose weights the run starts from."""
+    shards: str | dict[str, str] | None = None
+    """Token shards: a folder, or source → folder; where the call or command names none."""
+    held_out: str | dict[str, str] | None = None
+    """Shards whose loss is watched."""
+    out: str | None = None
+    """Run folder, where the call or command names none."""
     phases: tuple[PhaseConfig, ...] = Field(min_length=1)
     total_tokens: int | None = Field(None, gt=0)
     """Tokens of all phases together, for phases given as a share."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Of the first phase, and of those after it up to one with its own."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    parallel: ParallelConfig = ParallelConfig()
+    """Plan for more than one process (`torchrun`)."""
+    lora: LoRAConfig | None = None
+    """Train adapters instead of the weights of `init_from`; checkpoints hold the merged model."""
     dtype: Literal["fp32", "bf16"] = "bf16"
     """Type of the forward and backward pass; with bf16 the master weights stay fp32."""
     micro_batch_tokens: int = Field(16_384, gt=0)
@@ -112,11 +153,26 @@ class TrainConfig(Config):
     """Steps between held-out losses; 0: only at the start and at the ends of phases."""
     evaluate_tokens: int = Field(262_144, gt=0)
     """Most held-out tokens of one evaluation."""
+    compile: bool = False
+    """Fuse each layer with torch.compile; the first step takes its time."""
+    tensorboard: bool = False
+    """Write events to `tensorboard/` too."""
+    memory_limit: float | None = Field(None, gt=0)
+    """GiB a rank may take; the device's own memory when not given."""
+    spike_factor: float = Field(4.0, gt=1)
+    """A loss this many robust deviations above the recent median, or a gradient norm this many
+    times it, goes to `alerts.jsonl`. Ours."""
+    stall_seconds: float = Field(600.0, gt=0)
+    """A step that takes longer, and ten times the median too, is a stall. Ours."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if any(p.share is not None for p in self.phases) and self.total_tokens is None:
             raise ValueError("phases with a share need total_tokens")
+        if self.lora is not None and self.init_from is None:
+            raise ValueError("lora needs init_from: adapters are trained on top of a model")
+        if self.lora is not None and self.parallel.tensor > 1:
+            raise ValueError("lora does not work with parallel.tensor > 1; use parallel.shard")
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise ValueError(f"phases need different names, got {', '.join(names)}")

@@ -10,8 +10,10 @@ import torch
 
 from internlm_core.errors import TrainError
 from internlm_core.model.scoring import token_log_probs
+from internlm_core.train.batches import padded
+from internlm_core.train.parallel import token_losses
 from internlm_core.train.sources import open_sources
-from internlm_core.train.stream import IGNORE, Row, pieces_of, to_arrays
+from internlm_core.train.stream import IGNORE, Row, pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from internlm_core.model import InternLM2
     from internlm_core.tokenizer import Shard
+    from internlm_core.train.ranks import Ranks
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -57,6 +60,7 @@ def evaluate(
     max_tokens: int | None = None,
     batch_tokens: int = 8192,
     buckets: int = 8,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Mean loss of a model on held-out shards.
 
@@ -70,6 +74,7 @@ def evaluate(
         max_tokens: Stop after about so many, taken from all sources by turns.
         batch_tokens: Tokens of one forward pass (at least a window).
         buckets: Equal parts of the window that `by_position` tells apart.
+        ranks: Those that share the model; all of them must call this, and all get the result.
 
     Raises:
         TrainError: No token to predict, or ids outside the model's vocabulary.
@@ -77,26 +82,40 @@ def evaluate(
     sources = _opened(shards)
     window = model.config.max_position_embeddings if window is None else window
     width = -(-window // buckets)
-    position_loss, position_count = np.zeros(buckets), np.zeros(buckets, np.int64)
-    source_loss: dict[str, float] = dict.fromkeys(sources, 0.0)
-    source_count: dict[str, int] = dict.fromkeys(sources, 0)
+    names = list(sources)
     quota = None if max_tokens is None else -(-max_tokens // len(sources))
+    work: list[tuple[int, list[Row]]] = [
+        (number, rows)
+        for number, name in enumerate(names)
+        for rows in _batches(name, sources[name], window, max(window, batch_tokens), quota)
+    ]
+    # Rows: loss, tokens; columns: positions, then sources.
+    sums = np.zeros((2, buckets + len(names)))
     was_training = model.training
     model.eval()
     try:
-        for name, group in sources.items():
-            for rows in _batches(name, group, window, max(window, batch_tokens), quota):
-                ids, labels, bounds = to_arrays(rows, group)
-                nll = -_log_probs(model, ids, labels, bounds)
-                counted = labels != IGNORE
-                place = np.arange(len(ids)) - np.repeat(bounds[:-1], np.diff(bounds))
-                bucket = place[counted] // width
-                position_loss += np.bincount(bucket, nll[counted], buckets)
-                position_count += np.bincount(bucket, minlength=buckets)
-                source_loss[name] += float(nll[counted].sum())
-                source_count[name] += int(counted.sum())
+        for number, rows in work if ranks is None else _share(work, ranks):
+            ids, labels, bounds = padded(
+                rows, sources[names[number]], 1 if ranks is None else ranks.plan.sequence
+            )
+            nll = _losses(model, ids, labels, bounds, ranks)
+            place = np.arange(len(ids)) - np.repeat(bounds[:-1], np.diff(bounds))
+            if ranks is not None:
+                place, labels = (ranks.own_tokens(torch.from_numpy(x)[None])[0].numpy()
+                                 for x in (place, labels))  # fmt: skip
+            counted = labels != IGNORE
+            bucket = place[counted] // width
+            sums[0, :buckets] += np.bincount(bucket, nll[counted], buckets)
+            sums[1, :buckets] += np.bincount(bucket, minlength=buckets)
+            sums[:, buckets + number] += float(nll[counted].sum()), int(counted.sum())
     finally:
         model.train(was_training)
+    if ranks is not None and ranks.world > 1:
+        # Ranks that split matrices have seen the same tokens.
+        shared = torch.from_numpy(sums).to(model.device)
+        sums = (ranks.sum(shared) / ranks.plan.tensor).cpu().numpy()
+    position_loss, position_count = sums[0, :buckets], sums[1, :buckets]
+    by_source = dict(zip(names, sums[:, buckets:].T.tolist(), strict=True))
     tokens = int(position_count.sum())
     if not tokens:
         raise TrainError("the held-out shards have no token to predict")
@@ -108,7 +127,7 @@ def evaluate(
             for i, (total, n) in enumerate(zip(position_loss, position_count, strict=True))
             if n
         ),
-        by_source={n: (source_loss[n] / c, c) for n, c in source_count.items() if c},
+        by_source={name: (total / n, int(n)) for name, (total, n) in by_source.items() if n},
     )
 
 
@@ -145,14 +164,28 @@ def _batches(
     return [*batches, [Row(name, table[first:])]] if filled else batches
 
 
-def _log_probs(
-    model: InternLM2, ids: np.ndarray, labels: np.ndarray, bounds: np.ndarray
+def _share(
+    work: list[tuple[int, list[Row]]], ranks: Ranks
+) -> list[tuple[int, list[Row]]]:
+    """This rank's batches, as many as every other has."""
+    mine = work[ranks.data_rank :: ranks.data_size]
+    most = -(-len(work) // ranks.data_size)
+    return mine + [(0, [])] * (most - len(mine))
+
+
+def _losses(
+    model: InternLM2,
+    ids: np.ndarray,
+    labels: np.ndarray,
+    bounds: np.ndarray,
+    ranks: Ranks | None,
 ) -> np.ndarray:
+    """Loss of each position, of this rank's part of them."""
     device = model.device
-    scores = token_log_probs(
-        model,
-        torch.from_numpy(ids)[None].to(device),
-        torch.from_numpy(labels)[None].to(device),
-        cu_seqlens=torch.from_numpy(bounds).to(device),
-    )
-    return scores[0].double().cpu().numpy()
+    inputs = (torch.from_numpy(x)[None].to(device) for x in (ids, labels))
+    cu_seqlens = torch.from_numpy(bounds).to(device)
+    if ranks is None or ranks.world == 1:
+        scores = -token_log_probs(model, *inputs, cu_seqlens=cu_seqlens)[0]
+    else:
+        scores = token_losses(model, ranks, *inputs, cu_seqlens)
+    return scores.double().cpu().numpy()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from internlm_core._config import load_config
 from internlm_core._files import file_digest
 from internlm_core._progress import console
 from internlm_core.errors import CheckpointError, ConfigError, TrainError
-from internlm_core.model import InternLM2, ModelConfig, load
+from internlm_core.model import ModelConfig
 from internlm_core.model.manifest import MANIFEST
 from internlm_core.model.runs import model_folder
 from internlm_core.tokenizer import Tokenizer
@@ -25,30 +23,42 @@ if TYPE_CHECKING:
 
 __all__ = [
     "base_digest",
-    "new_model",
+    "new_config",
     "phase_tokens",
     "same_run",
+    "same_vocabulary",
     "short_length",
     "tokenizer_files",
 ]
 
-# What may differ between a run and its resumption: it does not change the result. Where the base
-# lies may differ, too: what it is, is compared.
+# What may differ between a run and its resumption: it does not change the result, or in its last bits
+# alone. Where base and data lie may differ, too: what they are, is compared.
 _FREE = {
+    "activation_checkpointing",
     "checkpoint_every",
+    "compile",
     "device",
     "evaluate_every",
     "evaluate_tokens",
+    "held_out",
     "init_from",
     "keep",
+    "memory_limit",
+    "micro_batch_tokens",
+    "out",
+    "parallel",
+    "shards",
+    "spike_factor",
+    "stall_seconds",
+    "tensorboard",
     "threads",
 }
 
 
-def new_model(
+def new_config(
     config: TrainConfig, sources: dict[str, list[Shard]], tokenizer: Path | None
-) -> InternLM2:
-    """A model with new weights, or those of `init_from`.
+) -> ModelConfig:
+    """The architecture of a new model.
 
     Args:
         config: The run.
@@ -57,33 +67,47 @@ def new_model(
 
     Raises:
         ConfigError: `model` is incomplete or contradictory.
-        TrainError: It has fewer vocabulary entries than the shards' tokenizer, or another tokenizer.
+        TrainError: It has fewer vocabulary entries than the shards' tokenizer.
     """
-    dtype = torch.float32 if config.dtype == "fp32" else torch.bfloat16
     first = config.phases[0]
-    needed = max(int(s.info["vocab_size"]) for group in sources.values() for s in group)
-    torch.manual_seed(config.seed)
-    if config.init_from is not None:
-        base = model_folder(config.init_from)
-        model = load(base, dtype=dtype, device=config.device)
-        _same_as_base(base, fingerprint_of(sources))
-    else:
-        values = {
-            "vocab_size": needed,
-            "max_position_embeddings": first.sequence_length,
-            "rope_theta": first.rope_theta or 50_000.0,
-            "dtype": str(dtype).removeprefix("torch."),
-        }
-        values |= _marks(tokenizer) | config.model
-        model = InternLM2(load_config(ModelConfig, values), seed=config.seed)
-        model.to(device=config.device, dtype=dtype)
-    if model.config.vocab_size < needed:
+    needed = _vocabulary(sources)
+    values = {
+        "vocab_size": needed,
+        "max_position_embeddings": first.sequence_length,
+        "rope_theta": first.rope_theta or 50_000.0,
+        "dtype": {"fp32": "float32", "bf16": "bfloat16"}[config.dtype],
+    }
+    values |= _marks(tokenizer) | config.model
+    model = load_config(ModelConfig, values)
+    _enough(model.vocab_size, needed)
+    return model
+
+
+def same_vocabulary(
+    config: TrainConfig, sources: dict[str, list[Shard]], base: Path | None
+) -> None:
+    """Whether the shards' ids mean to the base what they mean to the shards' tokenizer.
+
+    Raises:
+        TrainError: The base has fewer entries, or was trained with another tokenizer.
+    """
+    if config.init_from is None or base is None:
+        return
+    _enough(ModelConfig.from_folder(base).vocab_size, _vocabulary(sources))
+    _same_as_base(base, fingerprint_of(sources))
+
+
+def _vocabulary(sources: dict[str, list[Shard]]) -> int:
+    return max(int(s.info["vocab_size"]) for group in sources.values() for s in group)
+
+
+def _enough(entries: int, needed: int) -> None:
+    if entries < needed:
         raise TrainError(
-            f"the model has {model.config.vocab_size} vocabulary entries, the shards' tokenizer"
+            f"the model has {entries} vocabulary entries, the shards' tokenizer"
             f" {needed}: set model.vocab_size to {needed} or more, or pack the shards with the"
             " model's tokenizer"
         )
-    return model
 
 
 def _marks(tokenizer: Path | None) -> dict[str, int | None]:
@@ -117,8 +141,8 @@ def _same_as_base(folder: Path, fingerprint: str) -> None:
         )
 
 
-def phase_tokens(config: TrainConfig, number: int, mixer: Mixer) -> int:
-    """Length of a phase in tokens.
+def phase_tokens(config: TrainConfig, number: int, mixer: Mixer, *, tell: bool = True) -> int:
+    """Length of a phase in tokens; `tell` says where it ends early.
 
     Raises:
         TrainError: Its data is smaller than a batch.
@@ -137,10 +161,11 @@ def phase_tokens(config: TrainConfig, number: int, mixer: Mixer) -> int:
         )
     available = mixer.until_exhausted()
     if phase.on_exhausted == "stop" and available < tokens:
-        console.print(
-            f"Phase {phase.name}: a source ends after {available:,} of {tokens:,} tokens;"
-            " the phase stops there"
-        )
+        if tell:
+            console.print(
+                f"Phase {phase.name}: a source ends after {available:,} of {tokens:,} tokens;"
+                " the phase stops there"
+            )
         tokens = available
     return max(1, tokens)
 
