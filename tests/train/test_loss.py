@@ -11,6 +11,8 @@ from internlm_core._config import load_config
 from internlm_core.model import InternLM2, ModelConfig
 from internlm_core.tokenizer import Shard
 from internlm_core.train import TrainConfig, evaluate
+from internlm_core.train.backward import backward
+from internlm_core.train.batches import micro_batches
 from internlm_core.train.config import OptimizerConfig
 from internlm_core.train.optim import Optimizer
 from internlm_core.train.sources import open_sources
@@ -40,7 +42,14 @@ def small_model(seed: int = 0) -> InternLM2:
 
 
 def gradients(trainer: Trainer, rows: list[Row]) -> tuple[float, dict[str, torch.Tensor]]:
-    loss, _ = trainer._backward(rows, trainer.mixers[0])
+    loss = backward(
+        trainer.model,
+        trainer.optimizer,
+        trainer.ranks,
+        rows,
+        trainer.mixers[0],
+        capacity=trainer.config.micro_batch_tokens,
+    ).loss
     found = {n: p.grad.clone() for n, p in trainer.model.named_parameters()}
     trainer.model.zero_grad()
     return loss, found
@@ -58,8 +67,8 @@ def test_micro_batches_give_the_gradient_of_one_batch(
     one = started(settings, shard, tmp_path / "one", micro_batch_tokens=4096)
     many = started(settings, shard, tmp_path / "many", micro_batch_tokens=64)
     rows = [one.mixers[0].next() for _ in range(20)]
-    assert len(one._micro_batches(rows)) == 1
-    assert len(many._micro_batches(rows)) == 10
+    assert len(micro_batches(rows, one.config.micro_batch_tokens)) == 1
+    assert len(micro_batches(rows, many.config.micro_batch_tokens)) == 10
     loss, wanted = gradients(one, rows)
     other, found = gradients(many, rows)
     assert other == pytest.approx(loss, rel=1e-6)
@@ -78,7 +87,7 @@ def test_unequal_label_counts_are_weighted_by_tokens(
     phase = {"name": "a", "epochs": 1, "sequence_length": 32, "batch_tokens": 64}
     trainer = started(settings, shard, tmp_path / "run", phases=[phase], micro_batch_tokens=32)
     rows = [trainer.mixers[0].next() for _ in range(2)]
-    assert len(trainer._micro_batches(rows)) == 2
+    assert len(micro_batches(rows, 32)) == 2
     loss, _ = gradients(trainer, rows)
     sums, counts = [], []
     for row in rows:
@@ -183,5 +192,5 @@ def test_clipping_bounds_the_gradient() -> None:
     optimizer = Optimizer(model, OptimizerConfig(weight_decay=0.0, clip_norm=1.0, betas=(0.0, 0.0)))
     model.weight.grad = torch.tensor([[3.0, 4.0, 0.0]])
     assert optimizer.step(0.1) == pytest.approx(5.0)
-    moment = optimizer.tensors()["exp_avg.weight"]
+    moment = optimizer.tensors()["exp_avg", "weight"]
     torch.testing.assert_close(moment, torch.tensor([[0.6, 0.8, 0.0]]), rtol=1e-5, atol=1e-6)

@@ -110,7 +110,7 @@ def test_the_comparison_would_notice_a_lost_optimizer(
     config = settings(phases=[settings()["phases"][0]])
     train.run(config, shard, tmp_path / "straight", quiet=True)
     for forget in (
-        lambda m: m.setattr(trainer.Optimizer, "load", lambda self, tensors: None),
+        lambda m: m.setattr(trainer.Optimizer, "load", lambda self, read, masters: None),
         lambda m: m.setattr(trainer.Mixer, "load", lambda self, state: None),
     ):
         out = tmp_path / f"{id(forget)}"
@@ -128,10 +128,10 @@ def _stop_after(
     """Run and send SIGTERM to ourselves in the step after `steps`."""
     one_step = trainer.Trainer._one_step
 
-    def and_stop(self: trainer.Trainer, number: int) -> dict[str, Any]:
+    def and_stop(self: trainer.Trainer, *arguments: Any) -> Any:
         if self.step == steps:
             os.kill(os.getpid(), signal.SIGTERM)
-        return one_step(self, number)
+        return one_step(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Trainer, "_one_step", and_stop)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Value = Callable[[str, tuple[slice, ...]], Tensor]
 
-__all__ = ["build", "dtype_of"]
+__all__ = ["build", "config_of", "dtype_of"]
 
 
 def dtype_of(config: TrainConfig) -> torch.dtype:
@@ -36,41 +36,55 @@ def dtype_of(config: TrainConfig) -> torch.dtype:
     return torch.float32 if config.dtype == "fp32" else torch.bfloat16
 
 
-def build(
+def config_of(
     config: TrainConfig,
-    ranks: Ranks,
     sources: dict[str, list[Shard]],
     tokenizer: Path | None,
     found: Path | None,
+) -> ModelConfig:
+    """The architecture of a run's model.
+
+    Args:
+        config: The run.
+        sources: Its shards.
+        tokenizer: `tokenizer.json`, whose `<s>` and `</s>` become a new model's first and end ids.
+        found: The checkpoint to go on from, if any.
+
+    Raises:
+        ConfigError: `model` is incomplete or contradictory.
+        TrainError: It has fewer vocabulary entries than the shards' tokenizer, or another tokenizer.
+    """
+    if found is not None:
+        return ModelConfig.from_folder(found)
+    if config.init_from is None:
+        return new_config(config, sources, tokenizer)
+    base = model_folder(config.init_from)
+    same_vocabulary(sources, base)
+    return ModelConfig.from_folder(base)
+
+
+def build(
+    config: TrainConfig, ranks: Ranks, model_config: ModelConfig, found: Path | None
 ) -> tuple[InternLM2, Layout | None]:
     """The model as it is before the next step.
 
     Args:
         config: The run.
         ranks: Who shares it.
-        sources: The run's shards.
-        tokenizer: `tokenizer.json`, whose `<s>` and `</s>` become a new model's first and end ids.
+        model_config: As `config_of` gives it.
         found: The checkpoint to go on from, if any.
 
     Returns:
         The model, in training mode, and which part of it is here (None: all).
 
     Raises:
-        ConfigError: `model` is incomplete or contradictory.
-        TrainError: It has fewer vocabulary entries than the shards' tokenizer, or another tokenizer.
         CheckpointError: A checkpoint can't be read.
     """
     torch.manual_seed(config.seed)
-    folder = found if found is not None else None
-    if folder is None and config.init_from is not None:
+    folder = found
+    if found is None and config.init_from is not None:
         folder = model_folder(config.init_from)
-    if found is None:
-        same_vocabulary(config, sources, folder)
-    model_config = (
-        new_config(config, sources, tokenizer)
-        if folder is None
-        else ModelConfig.from_folder(folder)
-    )
+    layout = None
     dtype = dtype_of(config)
     if ranks.world == 1:
         if folder is None:
@@ -79,7 +93,6 @@ def build(
         else:
             # A run's own checkpoint has been compared with its hashes.
             model = load(folder, dtype=dtype, device=config.device, verify=found is None)
-        layout = None
     else:
         with torch.device("meta"):
             model = InternLM2(model_config, seed=None)
@@ -88,9 +101,7 @@ def build(
     if ranks.world > 1:
         layout = share_out(model, ranks, dtype, keep_gathered=config.parallel.keep_gathered)
         assert layout is not None
-        values = (
-            _drawn(model, config.seed) if folder is None else _stored(model, folder, found)
-        )
+        values = _drawn(model, config.seed) if folder is None else _stored(model, folder, found)
         fill(model, layout, ranks.device, _rounded(values, dtype, found is not None))
     elif found is not None and config.lora is not None:
         _restore_frozen(model, found)

@@ -118,7 +118,7 @@ def _own_part(partial: Path, tensors: dict[str, Tensor], ranks: Ranks) -> None:
         if tensors:
             with atomic_path(partial / _FOLDER / f"{_TENSORS}{own}.safetensors") as file:
                 save_file({n: t.contiguous() for n, t in tensors.items()}, str(file))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the others wait to be told
         fault = error
     told = ranks.gather_objects(None if fault is None else str(fault))
     if fault is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from internlm_core.model import InternLM2
@@ -15,5 +15,6 @@ def compile_layers(model: InternLM2) -> None:
 
     Attention stays as it is: its shapes follow the documents of each row.
     """
-    for layer in model.layers:
+    layers: Any = model.layers
+    for layer in layers:
         layer.feed_forward.compile(dynamic=None)

@@ -164,9 +164,7 @@ def _batches(
     return [*batches, [Row(name, table[first:])]] if filled else batches
 
 
-def _share(
-    work: list[tuple[int, list[Row]]], ranks: Ranks
-) -> list[tuple[int, list[Row]]]:
+def _share(work: list[tuple[int, list[Row]]], ranks: Ranks) -> list[tuple[int, list[Row]]]:
     """This rank's batches, as many as every other has."""
     mine = work[ranks.data_rank :: ranks.data_size]
     most = -(-len(work) // ranks.data_size)
@@ -182,10 +180,10 @@ def _losses(
 ) -> np.ndarray:
     """Loss of each position, of this rank's part of them."""
     device = model.device
-    inputs = (torch.from_numpy(x)[None].to(device) for x in (ids, labels))
+    own_ids, own_labels = (torch.from_numpy(x)[None].to(device) for x in (ids, labels))
     cu_seqlens = torch.from_numpy(bounds).to(device)
     if ranks is None or ranks.world == 1:
-        scores = -token_log_probs(model, *inputs, cu_seqlens=cu_seqlens)[0]
+        scores = -token_log_probs(model, own_ids, own_labels, cu_seqlens=cu_seqlens)[0]
     else:
-        scores = token_losses(model, ranks, *inputs, cu_seqlens)
+        scores = token_losses(model, ranks, own_ids, own_labels, cu_seqlens)
     return scores.double().cpu().numpy()

@@ -76,6 +76,7 @@ def split_sequence(model: InternLM2, ranks: Ranks) -> None:
 
     # Ahead of DTensor's own hooks on what goes in, behind them on what comes out.
     model.tok_embeddings.register_forward_pre_hook(own_ids, prepend=True)
-    for layer in model.layers:
+    layers: Any = model.layers
+    for layer in layers:
         layer.attention.wqkv.register_forward_hook(to_heads)
         layer.attention.wo.register_forward_pre_hook(to_tokens, prepend=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from internlm_core.model import InternLM2
     from internlm_core.train.config import LoRAConfig
 
-__all__ = ["LoRALinear", "add_lora", "adapters", "initial_adapter", "merge", "merged_state", "unmerge"]
+__all__ = [
+    "LoRALinear",
+    "adapters",
+    "add_lora",
+    "initial_adapter",
+    "merge",
+    "merged_state",
+    "unmerge",
+]
 
 
 class LoRALinear(nn.Linear):
@@ -40,7 +48,7 @@ class LoRALinear(nn.Linear):
         with torch.device("meta"):
             super().__init__(base.in_features, base.out_features, bias=base.bias is not None)
         self.weight, self.bias = base.weight, base.bias
-        place = {"device": base.weight.device, "dtype": base.weight.dtype}
+        place: dict[str, Any] = {"device": base.weight.device, "dtype": base.weight.dtype}
         self.lora_a = nn.Parameter(torch.empty(config.rank, base.in_features, **place))
         self.lora_b = nn.Parameter(torch.zeros(base.out_features, config.rank, **place))
         if not self.lora_a.is_meta:
@@ -57,7 +65,7 @@ class LoRALinear(nn.Linear):
         return result + self.scale * functional.linear(low, self.lora_b)
 
     def change(self) -> Tensor:
-        """scale · B A, fp32 `[out, in]`."""
+        """Scale · B A, fp32 `[out, in]`."""
         return self.scale * (self.lora_b.float() @ self.lora_a.float())
 
 

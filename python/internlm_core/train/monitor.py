@@ -133,5 +133,5 @@ class Monitor:
         for log in self._logs.values():
             log.sync()
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -91,7 +91,7 @@ def _split_matrices(model: InternLM2, ranks: Ranks) -> None:
 
     assert ranks.mesh is not None
     mesh = ranks.mesh[TENSOR]
-    plan = {
+    plan: dict[str, Any] = {
         f"{room}.{name}": ColwiseParallel() if SPLIT_AXIS[name] == 0 else RowwiseParallel()
         for room, names in (("attention", ("wqkv", "wo")), ("feed_forward", ("w1", "w3", "w2")))
         for name in names
@@ -99,9 +99,7 @@ def _split_matrices(model: InternLM2, ranks: Ranks) -> None:
     for layer in model.layers:
         parallelize_module(layer, mesh, plan)
     embedding = RowwiseParallel(input_layouts=Replicate())
-    parallelize_module(
-        model, mesh, {"tok_embeddings": embedding, "output": ColwiseParallel()}
-    )
+    parallelize_module(model, mesh, {"tok_embeddings": embedding, "output": ColwiseParallel()})
 
 
 @torch.no_grad()
@@ -161,7 +159,7 @@ def _before_the_head(
     model: InternLM2, ranks: Ranks, ids: Tensor, labels: Tensor, cu_seqlens: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     hidden = model.hidden(ids, cu_seqlens=cu_seqlens).flatten(0, 1)
-    weight = model.output.weight
+    weight: Any = model.output.weight
     if ranks.plan.tensor > 1:
         weight = weight.to_local()
     if model.config.norm_head:

@@ -116,7 +116,8 @@ class Ranks:
             other = init_device_mesh(kind, whole, mesh_dim_names=names)
             self.sequence_group = other["sequence"].get_group()
         # Writers talk in a thread of their own, so they need a group of their own.
-        self.files_group = dist.new_group(backend="gloo")
+        made: Any = dist.new_group(backend="gloo")
+        self.files_group = made
 
     @property
     def main(self) -> bool:

@@ -107,9 +107,7 @@ class Saver:
 
         def write() -> None:
             try:
-                checkpoint.write(
-                    self._out, step, self._ranks, model, tensors, state, extra_files
-                )
+                checkpoint.write(self._out, step, self._ranks, model, tensors, state, extra_files)
                 if self._ranks.main:
                     checkpoint.prune(self._out, self._keep, self._always)
             except BaseException as error:  # noqa: BLE001 - raised again where training waits

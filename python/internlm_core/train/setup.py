@@ -83,16 +83,12 @@ def new_config(
     return model
 
 
-def same_vocabulary(
-    config: TrainConfig, sources: dict[str, list[Shard]], base: Path | None
-) -> None:
+def same_vocabulary(sources: dict[str, list[Shard]], base: Path) -> None:
     """Whether the shards' ids mean to the base what they mean to the shards' tokenizer.
 
     Raises:
         TrainError: The base has fewer entries, or was trained with another tokenizer.
     """
-    if config.init_from is None or base is None:
-        return
     _enough(ModelConfig.from_folder(base).vocab_size, _vocabulary(sources))
     _same_as_base(base, fingerprint_of(sources))
 

@@ -17,7 +17,7 @@ from internlm_core.errors import ConfigError, TrainError
 from internlm_core.model.allocator import keep_freed_memory
 from internlm_core.train import checkpoint
 from internlm_core.train.backward import backward
-from internlm_core.train.building import build, dtype_of
+from internlm_core.train.building import build, config_of, dtype_of
 from internlm_core.train.compiling import compile_layers
 from internlm_core.train.config import Plan, TrainConfig
 from internlm_core.train.evaluation import evaluate
@@ -186,14 +186,14 @@ class Trainer:
                     )
                 same_run(path, read_json(path), identity)
         # The main rank looks, so that all of them go on from the same.
-        found = self.ranks.gather_objects(
-            checkpoint.newest(self.out) if self.ranks.main else None
-        )[0]
+        found = self.ranks.gather_objects(checkpoint.newest(self.out) if self.ranks.main else None)[
+            0
+        ]
         tokenizer = self._extra.get("tokenizer.json")
-        self.model, self.layout = build(
-            self.config, self.ranks, self._sources, tokenizer, found
-        )
-        check_plan(self.config.parallel, self.model.config)
+        model_config = config_of(self.config, self._sources, tokenizer, found)
+        check_plan(self.config.parallel, model_config)
+        check_memory(self.config, model_config, self.ranks.world)
+        self.model, self.layout = build(self.config, self.ranks, model_config, found)
         self.optimizer = Optimizer(self.model, self.config.optimizer, self.layout)
         if found is not None:
             self._load_state(found)
