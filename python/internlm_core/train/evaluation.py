@@ -110,6 +110,11 @@ def evaluate(
             sums[:, buckets + number] += float(nll[counted].sum()), int(counted.sum())
     finally:
         model.train(was_training)
+        if ranks is not None and ranks.world > 1:
+            # Without a backward pass, some parameters would stay gathered.
+            units: Any = [*model.layers, model]
+            for unit in units:
+                unit.reshard()
     if ranks is not None and ranks.world > 1:
         # Ranks that split matrices have seen the same tokens.
         shared = torch.from_numpy(sums).to(model.device)

@@ -70,13 +70,16 @@ def share_out(
     split_sequence(model, ranks)
     mesh = ranks.mesh[REPLICATE, FOLD]
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for layer in model.layers:
+    units: list[Any] = [
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not keep_gathered)
+        for layer in model.layers
+    ]
     # The head is used after `hidden` has ended, so what is outside the layers stays gathered.
-    whole = fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    # Gradients are sums over the labels of all ranks; the loss was divided by their number.
-    whole.set_force_sum_reduction_for_comms(True)
-    whole.set_gradient_divide_factor(1.0)
+    units.append(fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False))
+    for unit in units:
+        # Gradients are sums over the labels of all ranks; the loss was divided by their number.
+        unit.set_force_sum_reduction_for_comms(True)
+        unit.set_gradient_divide_factor(1.0)
     register_fsdp_forward_method(model, "hidden")
     return Layout(ranks, model)
 
