@@ -47,7 +47,7 @@ def _encode(options: argparse.Namespace) -> int:
     allowed: Literal["all"] | tuple[str, ...] = "all" if options.special else ()
     ids = tokenizer.encode(options.text, allowed_special=allowed).tolist()
     for token in ids:
-        console.print(f"{token:>7}  {tokenizer.id_to_bytes(token)!r}", markup=False)
+        console.print(f"{token:>7}  {tokenizer.id_to_bytes(token)!r}", markup=False, soft_wrap=True)
     size = len(options.text.encode("utf-8", "replace"))
     console.print(f"{len(ids)} tokens, {size / max(1, len(ids)):.2f} bytes a token")
     return 0
@@ -62,17 +62,23 @@ def _inspect(options: argparse.Namespace) -> int:
     tokenizer = Tokenizer.from_file(options.tokenizer)
     first: list[str] = []
     found = describe(tokenizer, _frames(options.text, first))
-    console.print(f"{options.tokenizer}", markup=False)
+    console.print(f"{options.tokenizer}", markup=False, soft_wrap=True)
     console.print(f"fingerprint    {tokenizer.fingerprint}")
     console.print(f"ids            {tokenizer.vocab_size:,}, {tokenizer.n_merges:,} merges")
     for name, token in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1]):
-        console.print(f"special        {token:>7}  {name}", markup=False)
+        console.print(f"special        {token:>7}  {name}", markup=False, soft_wrap=True)
     for token in found.longest[:_SHOWN]:
         piece = tokenizer.id_to_bytes(token)
-        console.print(f"longest        {len(piece):>4} bytes  {piece[:60]!r}", markup=False)
+        console.print(
+            f"longest        {len(piece):>4} bytes  {piece[:60]!r}", markup=False, soft_wrap=True
+        )
     console.print(f"unreachable    {len(found.unreachable):,} of the tokens that are text")
     for token in found.unreachable[:_SHOWN]:
-        console.print(f"unreachable    {token:>7}  {tokenizer.id_to_bytes(token)!r}", markup=False)
+        console.print(
+            f"unreachable    {token:>7}  {tokenizer.id_to_bytes(token)!r}",
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"parts          {found.parts:,} tokens are a part of a character")
     if not options.text:
         return 0
@@ -81,7 +87,11 @@ def _inspect(options: argparse.Namespace) -> int:
         f"whole          {found.whole:.1%} of the bytes are in tokens of whole characters"
     )
     for by, name, _, _, count, ratio in found.texts.iter_rows():
-        console.print(f"{by} {name}: {count:,} tokens, {ratio:.2f} bytes a token", markup=False)
+        console.print(
+            f"{by} {name}: {count:,} tokens, {ratio:.2f} bytes a token",
+            markup=False,
+            soft_wrap=True,
+        )
     text = first[0] if first else ""
     console.print(coloured_text(tokenizer, text[:400]))
     if options.html:
@@ -93,12 +103,10 @@ def _frames(paths: list[Path], first: list[str]) -> Iterator[pl.DataFrame]:
     """Frames of what lies at the paths, with the path each came from; `first` gets the first text."""
     import polars as pl
 
-    from internlm_core.tokenizer.reading import TextFile, find_texts, read_frames
+    from internlm_core.tokenizer.reading import find_texts, read_frames
 
     for path in paths:
-        # A single file of an unknown kind is text.
-        known = path.is_dir() or not path.exists() or any(path.suffixes)
-        for file in find_texts([path]) if known else [TextFile(path, "text")]:
+        for file in find_texts([path], any_kind=True):
             for frame in read_frames([file]):
                 if not first and frame.height:
                     first.append(frame["text"][0])
@@ -123,7 +131,9 @@ def show_comparison(
     table = compare(first, second, _frames(texts, []))
     console.print("bytes a token: first, second, second over first")
     for by, name, _, one, two, change in table.iter_rows():
-        console.print(f"{by} {name}: {one:.2f}  {two:.2f}  {change:.3f}", markup=False)
+        console.print(
+            f"{by} {name}: {one:.2f}  {two:.2f}  {change:.3f}", markup=False, soft_wrap=True
+        )
     if page:
         _write(page, comparison_page(table))
 

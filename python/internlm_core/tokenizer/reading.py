@@ -66,11 +66,15 @@ class SetAside:
             self.first.append(f"{where}: {why}")
 
 
-def find_texts(paths: Iterable[str | Path]) -> list[TextFile]:
+def find_texts(paths: Iterable[str | Path], *, any_kind: bool = False) -> list[TextFile]:
     """The files to read, those of a folder by name, hidden ones left out.
 
     Of a run folder of the data pipeline only `kept/` is read; a folder with `shard.json` is a token
     shard.
+
+    Args:
+        paths: Files and folders.
+        any_kind: Whether a file that is named by itself and of no known kind is text.
 
     Raises:
         DataError: A path does not exist, is of another kind, or is a folder without any text.
@@ -80,9 +84,11 @@ def find_texts(paths: Iterable[str | Path]) -> list[TextFile]:
         path = Path(given)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-        found = list(_below(path)) if path.is_dir() else [_file(path)]
-        files += [file for file in found if file is not None]
-        if not any(found):
+        found = list(_below(path)) if path.is_dir() else [file for file in [_file(path)] if file]
+        if not found and any_kind and path.is_file():
+            found = [TextFile(path, "text")]
+        files += found
+        if not found:
             known = ", ".join([*KINDS, ".jsonl.gz", ".jsonl.zst", "token shards"])
             raise DataError(f"{path}: no text there; what is read: {known}")
     return files

@@ -6,6 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import polars as pl
     from rich.text import Text
 
@@ -33,21 +35,25 @@ def comparison_page(table: pl.DataFrame, first: str = "first", second: str = "se
     return f"<!doctype html><meta charset=utf-8><title>Bytes a token</title>{body}\n"
 
 
-def _parts(tokenizer: Tokenizer, text: str) -> list[tuple[int, str]]:
-    """Each token with the text it adds: a character of several tokens stands in the first of them."""
+def _parts(tokenizer: Tokenizer, text: str) -> Iterator[tuple[int, str, int]]:
+    """Each token, the text it adds, and its number among those that add some.
+
+    A character of several tokens stands in the first of them.
+    """
     ids, spans = tokenizer.encode_with_offsets(text)
-    parts, shown = [], 0
+    shown = number = 0
     for token, (start, end) in zip(ids.tolist(), spans.tolist(), strict=True):
-        parts.append((token, text[max(start, shown) : end]))
+        piece = text[max(start, shown) : end]
+        yield token, piece, number
         shown = max(shown, end)
-    return parts
+        number += bool(piece)
 
 
 def coloured_html(tokenizer: Tokenizer, text: str) -> str:
     """A text with a colour for each token and its id on hover, a self-contained HTML page."""
     parts = [
         f"<span style='background:{_COLOURS[number % len(_COLOURS)]}' title='{token}'>{escape(piece)}</span>"
-        for number, (token, piece) in enumerate(_parts(tokenizer, text))
+        for token, piece, number in _parts(tokenizer, text)
     ]
     return (
         "<!doctype html><meta charset=utf-8><title>Tokens</title>"
@@ -60,6 +66,6 @@ def coloured_text(tokenizer: Tokenizer, text: str) -> Text:
     from rich.text import Text
 
     shown = Text()
-    for number, (_, piece) in enumerate(_parts(tokenizer, text)):
+    for _, piece, number in _parts(tokenizer, text):
         shown.append(piece, _TERMINAL[number % len(_TERMINAL)])
     return shown
