@@ -142,6 +142,23 @@ def test_spilled_runs_are_merged_and_removed(corpus: list[str], tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_files_than_are_merged_at_once(corpus: list[str], tmp_path: Path) -> None:
+    from internlm_core._core import BpeTrainer
+
+    options = {"vocab_size": 600, "min_frequency": 2, "max_token_length": 0, "script_limits": []}
+    options |= {"coverage": None, "first_special": [], "last_special": []}
+    trainer = BpeTrainer("cl100k", 1, tmp_path)
+    for start in range(300):
+        trainer.add(pl.Series(corpus[start::300], dtype=pl.String))
+    assert trainer.spills > 260
+    core = trainer.train(options)
+    plain = train(corpus, vocab_size=600, first_special=(), last_special=(), quiet=True)
+    assert core.fingerprint() == plain.fingerprint
+    assert len(list(tmp_path.iterdir())) == trainer.spills
+    del trainer
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_internevo_round_trip_and_damage(base: Tokenizer, tmp_path: Path) -> None:
     documents = [base.encode(text) for text in [*ENGLISH[:2], "", CHINESE[0]]]
     made = {"fingerprint": base.fingerprint, "vocab_size": base.vocab_size}
