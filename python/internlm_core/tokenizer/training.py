@@ -32,7 +32,9 @@ LAST_SPECIAL = (
     "<|im_start|>",
 )
 
-_BATCH = 2_000
+# Characters counted at once: enough for all cores, little beside what is counted.
+_BATCH = 4 << 20
+_ROWS = 100_000
 
 
 def train(
@@ -174,7 +176,7 @@ def _learn(
 
 
 def columns(texts: pl.Series | Iterable[str] | Iterable[pl.Series]) -> Iterator[pl.Series]:
-    """Columns of a few thousand strings, from whatever `train` takes.
+    """Columns of some million characters, from whatever `train` takes.
 
     Raises:
         TokenizerError: Something that is no text; a lone surrogate in a string is U+FFFD.
@@ -182,21 +184,28 @@ def columns(texts: pl.Series | Iterable[str] | Iterable[pl.Series]) -> Iterator[
     if isinstance(texts, pl.Series):
         if texts.dtype != pl.String:
             raise TokenizerError(f"a column of {texts.dtype}: expected strings")
-        for start in range(0, len(texts), _BATCH):
-            yield texts[start : start + _BATCH]
+        size = int(texts.str.len_bytes().sum() or 0)
+        rows = min(_ROWS, max(1, len(texts) * _BATCH // max(size, 1)))
+        for start in range(0, len(texts), rows):
+            yield texts[start : start + rows]
         return
     if isinstance(texts, str):
         raise TokenizerError("one string: expected a list of texts")
     strings: list[str | None] = []
+    size = 0
     for item in texts:
         if isinstance(item, pl.Series):
             yield from columns(item)
             continue
-        if not isinstance(item, str) and item is not None:
+        if isinstance(item, str):
+            size += len(item)
+            strings.append(item if item.isascii() else clean_text(item))
+        elif item is None:
+            strings.append(None)
+        else:
             raise TokenizerError(f"{type(item).__name__} among the texts: expected strings")
-        strings.append(item and clean_text(item))
-        if len(strings) == _BATCH:
+        if size >= _BATCH or len(strings) == _ROWS:
             yield pl.Series(strings, dtype=pl.String)
-            strings = []
+            strings, size = [], 0
     if strings:
         yield pl.Series(strings, dtype=pl.String)

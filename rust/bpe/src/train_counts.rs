@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use hashbrown::HashTable;
 use rayon::prelude::*;
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxBuildHasher;
 use std::hash::BuildHasher;
 
 use crate::{BpeError, Cuts};
@@ -18,14 +19,17 @@ const ENTRY_BYTES: usize = 56;
 /// Files merged at once; each takes a descriptor and a buffer.
 const WAYS: usize = 128;
 
-type Counts<K> = FxHashMap<K, u64>;
+/// Pieces with their counts, found by the hash of the piece.
+type Counts = HashTable<Entry>;
+/// A piece in the text at hand: its hash, itself, its count.
+type Seen<'t> = (u64, &'t [u8], u64);
 
 /// Pieces of text and how often each occurs.
 ///
 /// The counts are sums, so neither order nor threads nor spills to disk change them.
 #[derive(Debug)]
 pub struct WordCounts {
-    shards: Vec<Counts<Box<[u8]>>>,
+    shards: Vec<Counts>,
     bytes: usize,
     bound: Option<(usize, PathBuf)>,
     runs: Vec<PathBuf>,
@@ -49,9 +53,35 @@ impl Drop for WordCounts {
     }
 }
 
-fn shard_of(piece: &[u8]) -> usize {
-    // The top bits: a map takes its buckets from the low ones.
-    (FxBuildHasher.hash_one(piece) >> 32) as usize % SHARDS
+#[inline]
+fn hash_of(piece: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(piece)
+}
+
+fn shard_of(hash: u64) -> usize {
+    // Not the bits that a table takes its places from, nor those it keeps beside them.
+    (hash >> 32) as usize % SHARDS
+}
+
+/// Counts the pieces of some texts, shard by shard; each piece is hashed once.
+fn count<'t>(texts: &[Option<&'t str>], cuts: Cuts) -> Vec<Vec<Seen<'t>>> {
+    let mut counts: HashTable<Seen<'t>> = HashTable::new();
+    for text in texts.iter().flatten() {
+        cuts.each(text, |piece| {
+            let piece = piece.as_bytes();
+            let hash = hash_of(piece);
+            counts
+                .entry(hash, |seen| seen.0 == hash && seen.1 == piece, |seen| seen.0)
+                .or_insert((hash, piece, 0))
+                .get_mut()
+                .2 += 1;
+        });
+    }
+    let mut shards = vec![Vec::new(); SHARDS];
+    for seen in counts {
+        shards[shard_of(seen.0)].push(seen);
+    }
+    shards
 }
 
 impl WordCounts {
@@ -98,27 +128,16 @@ impl WordCounts {
     /// Counts that can't be written to disk.
     pub fn add(&mut self, texts: &[Option<&str>], cuts: Cuts) -> Result<(), BpeError> {
         let parts = texts.len().div_ceil(4 * rayon::current_num_threads()).max(1);
-        let local: Vec<Vec<Counts<&[u8]>>> = texts
-            .par_chunks(parts)
-            .map(|texts| {
-                let mut counts = vec![Counts::default(); SHARDS];
-                for text in texts.iter().flatten() {
-                    cuts.each(text, |piece| {
-                        let piece = piece.as_bytes();
-                        *counts[shard_of(piece)].entry(piece).or_default() += 1;
-                    });
-                }
-                counts
-            })
-            .collect();
+        let local: Vec<Vec<Vec<Seen<'_>>>> =
+            texts.par_chunks(parts).map(|texts| count(texts, cuts)).collect();
         let grown: usize = (self.shards.par_iter_mut().enumerate())
             .map(|(number, shard)| {
                 let mut grown = 0;
-                for (&piece, &count) in local.iter().flat_map(|counts| &counts[number]) {
-                    if let Some(known) = shard.get_mut(piece) {
-                        *known += count;
+                for &(hash, piece, count) in local.iter().flat_map(|counts| &counts[number]) {
+                    if let Some(known) = shard.find_mut(hash, |entry| *entry.0 == *piece) {
+                        known.1 += count;
                     } else {
-                        shard.insert(piece.into(), count);
+                        shard.insert_unique(hash, (piece.into(), count), |entry| hash_of(&entry.0));
                         grown += piece.len() + ENTRY_BYTES;
                     }
                 }
@@ -185,7 +204,7 @@ impl WordCounts {
     /// Number of different pieces in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(FxHashMap::len).sum()
+        self.shards.iter().map(HashTable::len).sum()
     }
 
     /// Whether nothing was counted.
@@ -279,9 +298,9 @@ impl Iterator for Run {
     }
 }
 
-fn in_order(shards: &[Counts<Box<[u8]>>]) -> Vec<(&[u8], u64)> {
+fn in_order(shards: &[Counts]) -> Vec<(&[u8], u64)> {
     let mut sorted: Vec<(&[u8], u64)> =
-        shards.iter().flatten().map(|(piece, &count)| (&**piece, count)).collect();
+        shards.iter().flatten().map(|(piece, count)| (&**piece, *count)).collect();
     sorted.par_sort_unstable();
     sorted
 }
