@@ -12,6 +12,7 @@ import polars as pl
 
 from internlm_core._core import BpeTrainer
 from internlm_core._progress import Task
+from internlm_core._read_ahead import read_ahead
 from internlm_core.errors import TokenizerError
 from internlm_core.tokenizer.tokenize import Tokenizer, clean_text
 from internlm_core.tokenizer.training_state import TrainingState
@@ -60,8 +61,8 @@ def train(
     """Learn a vocabulary; the same for any order of the texts and any number of threads.
 
     Args:
-        texts: A string column, or an iterator over strings or over columns (counted as they come:
-            memory holds the different pieces, not the text).
+        texts: A string column, or an iterator over strings or over columns (counted as they come, and
+            fetched in a thread of its own: memory holds the different pieces, not the text).
         vocab_size: Number of ids in all: special tokens, 256 bytes, characters, learned tokens.
         first_special: Special tokens with the first ids.
         last_special: Special tokens with the last ids. No text becomes a special token.
@@ -138,7 +139,8 @@ def _count(
     quiet: bool,
 ) -> None:
     with Task("Counting pieces", quiet=quiet) as task:
-        for column in texts:
+        # The next texts are fetched while these are counted.
+        for column in read_ahead(texts):
             if state is None:
                 trainer.add(column, threads)
             elif not state.skips(column):

@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use rustc_hash::FxHashMap;
 
+use crate::merges::prefetch;
 use crate::train_alphabet::Base;
 use crate::{BpeError, WordCounts};
 
@@ -12,6 +13,8 @@ pub(crate) type IdPair = (u32, u32);
 
 /// Most ids of which all pairs have a place in a table.
 const DENSE: usize = 512;
+/// How many words ahead one is asked for.
+const AHEAD: usize = 8;
 
 /// A pair: how often it occurs, and the words it may stand in (each that does is listed).
 #[derive(Default)]
@@ -108,7 +111,14 @@ impl Learner {
 
     pub(crate) fn join(&mut self, joined: IdPair, id: u32) {
         let places = self.pairs.remove(&joined).unwrap_or_default().places;
-        for index in places {
+        for (number, &index) in places.iter().enumerate() {
+            // Words lie far apart: each is asked for before its turn.
+            if let Some(&later) = places.get(number + 2 * AHEAD) {
+                prefetch(&self.words[later as usize]);
+            }
+            if let Some(&next) = places.get(number + AHEAD) {
+                prefetch(&self.ids[self.words[next as usize].0]);
+            }
             let (start, length, count) = self.words[index as usize];
             let word = &mut self.ids[start..start + length as usize];
             // A word listed twice, or that lost the pair to another merge, is left as it is.
