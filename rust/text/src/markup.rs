@@ -8,7 +8,7 @@ const LONGEST_TAG: usize = 300;
 pub fn markup_chars(text: &str) -> u64 {
     let bytes = text.as_bytes();
     let (mut found, mut at) = (0, 0);
-    while let Some(offset) = bytes[at..].iter().position(|b| matches!(b, b'<' | b'&')) {
+    while let Some(offset) = memchr::memchr2(b'<', b'&', &bytes[at..]) {
         at += offset;
         let length = if bytes[at] == b'<' { tag(&bytes[at..]) } else { entity(&bytes[at..]) };
         found += length as u64;

@@ -46,7 +46,11 @@ fn starts_with_ending(token: &[u8]) -> Option<usize> {
 }
 
 fn has_javascript(token: &[u8]) -> bool {
-    token.len() >= 10 && token.windows(10).any(|window| window.eq_ignore_ascii_case(b"javascript"))
+    let Some(last) = token.len().checked_sub(10) else {
+        return false;
+    };
+    memchr::memchr2_iter(b'j', b'J', &token[..=last])
+        .any(|at| token[at..at + 10].eq_ignore_ascii_case(b"javascript"))
 }
 
 fn ends_with(text: &[u8], words: &[u8]) -> bool {

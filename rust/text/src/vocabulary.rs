@@ -52,42 +52,72 @@ impl Judge<'_> {
     }
 }
 
-/// Slots to begin with, 32 bytes each: common tokens stay in the second-level cache.
-const SLOTS: usize = 1 << 15;
+/// Slots to begin with, 16 bytes each: common tokens stay in the second-level cache.
+const SLOTS: usize = 1 << 16;
 /// A text begins with at most so many tokens known from texts before it.
 const REMEMBERED: usize = SLOTS / 2;
 
 /// A token that was met, in this text or an earlier one: what a token is depends on nothing else.
 #[derive(Clone, Copy, Default)]
-#[repr(align(32))]
+#[repr(align(16))]
 struct Slot {
+    /// 0 marks an empty slot.
     key: u64,
-    /// The text in which it was last met; 0 marks an empty slot, 1 no text.
-    text: u32,
-    /// Its number there.
+    look: Look,
+    /// Its number in the text in which it was last met.
     number: u32,
-    chars: u32,
-    flags: u16,
+}
+
+/// Flags in the lower bits, characters in the upper ones.
+#[derive(Clone, Copy, Default)]
+struct Look(u32);
+
+/// Flags reach up to the six bits of a stop word's place.
+const FLAG_BITS: u32 = STOP_WORD_SHIFT + 6;
+/// Tokens of as many characters or more are counted each time.
+const MANY: u32 = u32::MAX >> FLAG_BITS;
+
+impl Look {
+    fn new(chars: u32, flags: u16) -> Self {
+        Self(chars.min(MANY) << FLAG_BITS | u32::from(flags))
+    }
+
+    #[inline(always)]
+    fn flags(self) -> u16 {
+        (self.0 & ((1 << FLAG_BITS) - 1)) as u16
+    }
+
+    #[inline(always)]
+    fn chars(self) -> u32 {
+        self.0 >> FLAG_BITS
+    }
 }
 
 /// Numbers the different tokens of one text in order of appearance.
 ///
 /// One table serves all texts: so a token is looked at once, and a lookup that finds it known from
-/// an earlier text costs no more than one that finds it known from this.
+/// an earlier text costs no more than one that finds it known from this. Whether a number is of this
+/// text says the list of this text's keys (the sparse set of Briggs and Torczon 1993).
 pub struct Vocabulary {
     slots: Box<[Slot]>,
     shift: u32,
     filled: usize,
-    text: u32,
-    /// The different tokens, and room for one more.
+    /// The different tokens, and room for one more; their keys.
     words: Vec<Word>,
+    keys: Vec<u64>,
     len: usize,
 }
 
 impl Default for Vocabulary {
     fn default() -> Self {
-        let mut empty =
-            Self { slots: Box::default(), shift: 0, filled: 0, text: 1, words: Vec::new(), len: 0 };
+        let mut empty = Self {
+            slots: Box::default(),
+            shift: 0,
+            filled: 0,
+            words: Vec::new(),
+            keys: Vec::new(),
+            len: 0,
+        };
         empty.clear(SLOTS);
         empty
     }
@@ -96,14 +126,16 @@ impl Default for Vocabulary {
 impl Vocabulary {
     /// Forgets the last text; the next one has so many tokens.
     pub fn reset(&mut self, tokens: usize) {
-        if self.filled > REMEMBERED || self.text == u32::MAX {
+        if self.filled > REMEMBERED {
             self.clear(SLOTS);
         }
-        self.text += 1;
         self.len = 0;
         let empty = Word { count: 0, chars: 0, flags: 0 };
         if self.words.len() <= tokens {
             self.words.resize(tokens + 1, empty);
+        }
+        if self.keys.len() <= tokens {
+            self.keys.resize(tokens + 1, 0);
         }
     }
 
@@ -119,16 +151,16 @@ impl Vocabulary {
         self.len = words.len();
     }
 
-    /// The key of the token at `from..to` of `text`, for `number` and `expect`.
+    /// The key of the token at `from..to` of `text`, for `number` and `expect`; never 0.
     #[inline(always)]
     pub fn key(text: &str, from: usize, to: usize, judge: Judge<'_>) -> u64 {
-        hash(text.as_bytes(), from, to) ^ judge.kind()
+        (hash(text.as_bytes(), from, to) ^ judge.kind()) | 1
     }
 
     /// Starts to load what `number` will need for a key some tokens later.
     #[inline(always)]
     pub fn expect(&self, key: u64) {
-        let at = (key >> self.shift) as usize & (self.slots.len() - 1);
+        let at = (key >> self.shift) as usize;
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint, without effect on what the program can see; every x86-64 has it.
         unsafe {
@@ -150,40 +182,38 @@ impl Vocabulary {
         judge: Judge<'_>,
     ) -> (u32, u32, u16) {
         let mask = self.slots.len() - 1;
-        let mut at = (key >> self.shift) as usize;
-        loop {
-            at &= mask;
-            let slot = &self.slots[at];
-            if slot.text == 0 {
+        let mut at = (key >> self.shift) as usize & mask;
+        while self.slots[at].key != key {
+            if self.slots[at].key == 0 {
                 at = self.meet(&text[from..to], key, judge);
                 break;
             }
-            if slot.key == key {
-                break;
-            }
-            at += 1;
+            at = (at + 1) & mask;
         }
         let slot = &mut self.slots[at];
+        let (flags, mut chars) = (slot.look.flags(), slot.look.chars());
+        if chars == MANY {
+            chars = count_chars(&text[from..to]);
+        }
+        let (len, old) = (self.len, slot.number as usize);
         // Whether a token is new to the text is a coin toss: nothing here branches on it.
-        let is_new = slot.text != self.text;
-        let number = if is_new { self.len as u32 } else { slot.number };
-        slot.text = self.text;
-        slot.number = number;
-        let (chars, flags) = (slot.chars, slot.flags);
-        self.words[self.len] = Word { count: 0, chars, flags };
-        self.words[number as usize].count += 1;
-        self.len += usize::from(is_new);
-        (number, chars, flags)
+        let is_new = (old >= len) | (self.keys[old] != key);
+        let number = if is_new { len } else { old };
+        slot.number = number as u32;
+        self.keys[len] = key;
+        self.words[len] = Word { count: 0, chars, flags };
+        self.words[number].count += 1;
+        self.len = len + usize::from(is_new);
+        (number as u32, chars, flags)
     }
 
     /// Puts a token that no text had before into the table; returns where.
-    #[cold]
     #[inline(never)]
     fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) -> usize {
         if self.filled * 2 >= self.slots.len() {
             let old = std::mem::take(&mut self.slots);
             self.clear(old.len() * 2);
-            for slot in old.iter().filter(|slot| slot.text != 0) {
+            for slot in old.iter().filter(|slot| slot.key != 0) {
                 let at = self.free(slot.key);
                 self.slots[at] = *slot;
                 self.filled += 1;
@@ -191,19 +221,19 @@ impl Vocabulary {
         }
         let (chars, flags) = look_at(token, judge);
         let at = self.free(key);
-        // As if met in the text before: `number` counts it.
-        self.slots[at] = Slot { key, text: self.text - 1, number: 0, chars, flags };
+        // Any number will do: the list of keys does not have this key yet.
+        self.slots[at] = Slot { key, look: Look::new(chars, flags), number: 0 };
         self.filled += 1;
         at
     }
 
     fn free(&self, key: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = (key >> self.shift) as usize;
-        while self.slots[at & mask].text != 0 {
-            at += 1;
+        let mut at = (key >> self.shift) as usize & mask;
+        while self.slots[at].key != 0 {
+            at = (at + 1) & mask;
         }
-        at & mask
+        at
     }
 
     fn clear(&mut self, slots: usize) {
@@ -214,10 +244,13 @@ impl Vocabulary {
         }
         self.shift = 64 - slots.trailing_zeros();
         self.filled = 0;
-        if self.text == u32::MAX {
-            self.text = 1;
-        }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn count_chars(token: &str) -> u32 {
+    token.chars().count() as u32
 }
 
 /// Sixteen bytes of ones up to a length, zeros above.
@@ -252,15 +285,18 @@ fn load(bytes: &[u8], from: usize, to: usize) -> u64 {
 
 /// The first eight bytes of a token in lower case (ASCII) as a number: the form of short lists.
 pub fn key(token: &[u8]) -> u64 {
-    load(token, 0, token.len()) | (lower_bits(load(token, 0, token.len())))
+    let word = load(token, 0, token.len());
+    word | lower_bits(word)
 }
 
+/// 0x20 in each byte that is an ASCII capital.
 fn lower_bits(word: u64) -> u64 {
-    word.to_le_bytes()
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if byte.is_ascii_uppercase() { 0x20 << (8 * at) } else { 0 })
-        .sum()
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let low = word & (ONES * 0x7f);
+    // The top bit of a byte is set from 'A' on, or above 'Z'.
+    let from_a = low + ONES * (0x80 - b'A' as u64);
+    let above_z = low + ONES * (0x7f - b'Z' as u64);
+    (from_a & !above_z & !word & (ONES * 0x80)) >> 2
 }
 
 /// A 64-bit hash of a token: folded multiplication (wyhash's way) of its sixteen bytes and length,
@@ -319,23 +355,73 @@ fn long_hash(bytes: &[u8]) -> u64 {
     fold(load(bytes, to - 16, to - 8) ^ state, load(bytes, to - 8, to) ^ B)
 }
 
+/// What an ASCII character is, for `look_at`: the bits of `classes` that it asks for, in one byte.
+const ASCII_ALPHA: u8 = 1;
+const ASCII_DIGIT: u8 = 1 << 1;
+const ASCII_UPPER: u8 = 1 << 2;
+const ASCII_LOWER: u8 = 1 << 3;
+const ASCII_CLAUSE: u8 = 1 << 4;
+/// No symbol in datatrove's sense.
+const ASCII_PLAIN: u8 = 1 << 5;
+const NOT_ASCII: u8 = 1 << 7;
+static ASCII: [u8; 256] = {
+    let mut table = [NOT_ASCII; 256];
+    let mut code = 0;
+    while code < 128 {
+        let byte = code as u8;
+        table[code] = match byte {
+            b'0'..=b'9' => ASCII_DIGIT | ASCII_PLAIN,
+            b'A'..=b'Z' => ASCII_ALPHA | ASCII_UPPER | ASCII_PLAIN,
+            b'a'..=b'z' => ASCII_ALPHA | ASCII_LOWER | ASCII_PLAIN,
+            b'\t' | b'\n' | b' ' => ASCII_PLAIN,
+            b',' | b'.' | b';' | b':' | b'!' | b'?' => ASCII_CLAUSE,
+            _ => 0,
+        };
+        code += 1;
+    }
+    table
+};
+
 /// Character count and flags of a token that was not seen before.
 #[inline(never)]
 pub fn look_at(token: &str, judge: Judge<'_>) -> (u32, u16) {
+    let bytes = token.as_bytes();
+    let any = bytes.iter().fold(0, |any, &byte| any | ASCII[usize::from(byte)]);
+    if any & NOT_ASCII != 0 {
+        return look_at_any(token, judge);
+    }
+    let mut flags = 0;
+    let mut set = |flag: u16, on: bool| flags |= if on { flag } else { 0 };
+    let word = if judge.compat { ASCII_PLAIN } else { ASCII_ALPHA | ASCII_DIGIT };
+    set(IS_WORD, any & word != 0);
+    set(HAS_LETTER, any & ASCII_ALPHA != 0);
+    set(IS_CAPITALS, any & (ASCII_UPPER | ASCII_LOWER) == ASCII_UPPER);
+    set(ENDS_CLAUSE, any & ASCII_CLAUSE != 0);
+    set(IN_PHRASE, phrases::may_hold(bytes));
+    let mut core = bytes;
+    if !judge.compat {
+        while let [first, rest @ ..] = core
+            && !first.is_ascii_alphanumeric()
+        {
+            core = rest;
+        }
+        while let [rest @ .., last] = core
+            && !last.is_ascii_alphanumeric()
+        {
+            core = rest;
+        }
+    }
+    (bytes.len() as u32, flags | stop_flags(core, judge))
+}
+
+/// The same for any token.
+fn look_at_any(token: &str, judge: Judge<'_>) -> (u32, u16) {
     let table = classes::table();
     let (mut any, mut all, mut chars) = (0u16, !0u16, 0u32);
-    if token.is_ascii() {
-        chars = token.len() as u32;
-        for &byte in token.as_bytes() {
-            any |= table[usize::from(byte)];
-            all &= table[usize::from(byte)];
-        }
-    } else {
-        for character in token.chars() {
-            chars += 1;
-            any |= table[character as usize];
-            all &= table[character as usize];
-        }
+    for character in token.chars() {
+        chars += 1;
+        any |= table[character as usize];
+        all &= table[character as usize];
     }
     let mut flags = 0;
     let is_word = if judge.compat { all & SYMBOL == 0 } else { any & ALNUM != 0 };
@@ -346,16 +432,19 @@ pub fn look_at(token: &str, judge: Judge<'_>) -> (u32, u16) {
     set(IS_UNIT, any & UNIT != 0 && !judge.compat);
     set(ENDS_CLAUSE, any & CLAUSE != 0);
     set(IN_PHRASE, phrases::may_hold(token.as_bytes()));
-    if !judge.stop_words.is_empty() {
-        let core = if judge.compat { token.as_bytes() } else { core(token) };
-        if core.len() <= 8 {
-            let wanted = stop_key(core, judge.compat);
-            if let Some(place) = judge.stop_words.iter().position(|&key| key == wanted) {
-                flags |= IS_STOP_WORD | (place as u16 & 0xff) << STOP_WORD_SHIFT;
-            }
-        }
+    let core = if judge.compat { token.as_bytes() } else { core(token) };
+    (chars, flags | stop_flags(core, judge))
+}
+
+/// The stop word that a token is, without the punctuation around it.
+#[inline(always)]
+fn stop_flags(core: &[u8], judge: Judge<'_>) -> u16 {
+    if core.len() > 8 || judge.stop_words.is_empty() {
+        return 0;
     }
-    (chars, flags)
+    let wanted = stop_key(core, judge.compat);
+    let place = judge.stop_words.iter().position(|&key| key == wanted);
+    place.map_or(0, |place| IS_STOP_WORD | (place as u16 & 0x3f) << STOP_WORD_SHIFT)
 }
 
 fn stop_key(core: &[u8], exact: bool) -> u64 {
@@ -390,6 +479,54 @@ mod tests {
         assert_eq!(flags("42"), IS_WORD);
         assert_eq!(flags("--"), 0);
         assert_eq!(flags("中"), IS_WORD | HAS_LETTER | IS_UNIT);
+    }
+
+    #[test]
+    fn ascii_tokens_look_the_same_by_either_way() {
+        let list = [key(b"the"), key(b"a1"), key(b"")];
+        let mut tokens: Vec<String> = (0..128u8).map(|byte| char::from(byte).to_string()).collect();
+        let mut state = 7u32;
+        for length in 0..4_000 {
+            let next = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Mostly what words are made of, so that stop words and capitals occur.
+                let all = b"thetheTHEaA1..,!-\"(\t\0\x1f";
+                let byte = (state >> 24) as u8;
+                char::from(if byte < 200 {
+                    all[usize::from(byte) % all.len()]
+                } else {
+                    byte & 0x7f
+                })
+            };
+            tokens.push((0..length % 14 + 1).map(next).collect());
+        }
+        tokens.extend(
+            ["JavaScript", "xjavascripty", "jjavascript!", "Policy", "cookies,"].map(str::to_owned),
+        );
+        for token in &tokens {
+            for compat in [false, true] {
+                let judge = Judge { list: 1, stop_words: &list, compat };
+                assert_eq!(look_at(token, judge), look_at_any(token, judge), "{token:?} {compat}");
+            }
+        }
+        let capitals: u64 =
+            (0..=255u8).map(|b| u64::from(lower_bits(u64::from(b) << 24) != 0)).sum();
+        assert_eq!(
+            (capitals, lower_bits(u64::from_le_bytes(*b"aZ@[Az\x80A"))),
+            (26, 0x2000_0020_0000_2000)
+        );
+    }
+
+    #[test]
+    fn long_tokens_keep_their_length() {
+        let mut vocabulary = Vocabulary::default();
+        vocabulary.reset(8);
+        for length in [MANY - 1, MANY, MANY + 1, 3 * MANY] {
+            let token = "x".repeat(length as usize);
+            for _ in 0..2 {
+                assert_eq!(number(&mut vocabulary, &token, 0, token.len()).1, length);
+            }
+        }
     }
 
     #[test]
