@@ -27,11 +27,11 @@ pub enum Words {
 pub fn line_metrics(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metrics) {
     let chars = index.counts.chars as f64;
     gopher_quality(text, metrics);
-    repeats.reset();
+    repeats.reset(0);
     split_runs(trim_end(trim_start(text)), 2, |part| push(text, index, repeats, part));
     metrics.ratio(Metric::DuplicateParagraphShare, repeats.repeated as f64, repeats.total as f64);
     metrics.ratio(Metric::DuplicateParagraphCharShare, repeats.repeated_chars as f64, chars);
-    repeats.reset();
+    repeats.reset(index.counts.newlines);
     split_runs(text, 1, |part| push(text, index, repeats, part));
     metrics.ratio(Metric::DuplicateLineShare, repeats.repeated as f64, repeats.total as f64);
     metrics.ratio(Metric::DuplicateLineCharShare, repeats.repeated_chars as f64, chars);
@@ -93,7 +93,7 @@ fn lines_of(text: &str) -> impl Iterator<Item = &str> {
 fn fineweb(text: &str, index: &Index, repeats: &mut Repeats, metrics: &mut Metrics) {
     let table = classes::table();
     let (mut lines, mut terminal, mut short) = (0u64, 0u64, 0u64);
-    repeats.reset();
+    repeats.reset(index.counts.newlines);
     for line in lines_of(text).filter(|line| !trim_start(line).is_empty()) {
         let last = line.chars().next_back().unwrap_or(' ');
         let chars = chars(text, index, line);

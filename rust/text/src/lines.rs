@@ -40,9 +40,9 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    /// Forgets the last text.
-    pub fn reset(&mut self) {
-        self.table.reset(64);
+    /// Forgets the last text; about so many things are to come.
+    pub fn reset(&mut self, expected: u64) {
+        self.table.reset((expected as usize).clamp(32, 1 << 16));
         (self.total, self.total_chars, self.repeated, self.repeated_chars) = (0, 0, 0, 0);
     }
 
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn repeats() {
         let mut repeats = Repeats::default();
-        repeats.reset();
+        repeats.reset(0);
         for (hash, chars) in [(1, 5), (2, 7), (1, 5), (1, 5)] {
             repeats.push(hash, chars);
         }

@@ -16,7 +16,7 @@ use crate::phrases::{self, Phrase};
 use crate::sentences::{self, line_ends_sentence};
 use crate::spacy;
 use crate::stop_words;
-use crate::vocabulary::{CLAUSE_SHIFT, IN_PHRASE, IS_WORD, Judge, Vocabulary};
+use crate::vocabulary::{CLAUSE_SHIFT, IN_PHRASE, IS_WORD, Judge, Look, Tokens, Vocabulary};
 
 mod figures;
 #[cfg(test)]
@@ -27,21 +27,12 @@ pub const SHORT_LINE: usize = 30;
 /// A longer word takes its line out of C4's count.
 const LONGEST_WORD: u32 = 1000;
 
-/// So many tokens before a token is counted, its place in the table begins to be loaded.
-const AHEAD: usize = 16;
-
 /// Measures texts one after the other, reusing its buffers.
 #[derive(Default)]
 pub struct Measurer {
     index: Index,
     vocabulary: Vocabulary,
-    /// First byte of each token, and the byte after its last.
-    starts: Vec<u32>,
-    ends: Vec<u32>,
-    keys: Vec<u64>,
-    /// Number of each token, and the characters of all tokens up to it.
-    tokens: Vec<u32>,
-    reach: Vec<u32>,
+    tokens: Tokens,
     grams: grams::Counter,
     lines: Repeats,
     paragraphs: Repeats,
@@ -68,7 +59,6 @@ struct Totals {
     boilerplate: u64,
     filler: u64,
     longest_clause: u64,
-    token_chars: u32,
     longest_newlines: u64,
 }
 
@@ -174,32 +164,27 @@ impl Measurer {
         let mut metrics = Metrics::default();
         self.index.read(text, !judge.compat, classify);
         let tokens = self.index.counts.tokens as usize;
-        spread(self.index.blocks.iter().map(|b| b.start), tokens, &mut self.starts);
-        spread(self.index.blocks.iter().map(|b| b.end), tokens, &mut self.ends);
-        self.vocabulary.reset(tokens);
-        self.keys.clear();
-        let bounds = self.starts[..tokens].iter().zip(&self.ends);
-        self.keys.extend(
-            bounds.map(|(&from, &to)| Vocabulary::key(text, from as usize, to as usize, judge)),
-        );
-        // Keys past the end are only looked ahead to.
-        self.keys.resize(tokens + AHEAD, 0);
-        self.keys[..AHEAD].iter().for_each(|&key| self.vocabulary.expect(key));
-        // Written token by token: what was there before does not matter.
-        self.tokens.resize(tokens, 0);
-        self.reach.resize(tokens + 1, 0);
-        self.lines.reset();
-        self.paragraphs.reset();
-        let totals = self.walk(text, judge);
+        spread(self.index.blocks.iter().map(|b| b.start), tokens, &mut self.tokens.starts);
+        spread(self.index.blocks.iter().map(|b| b.end), tokens, &mut self.tokens.ends);
+        self.vocabulary.number(text, tokens, &mut self.tokens, judge);
+        self.lines.reset(self.index.counts.newlines);
+        self.paragraphs.reset(0);
+        let totals = self.walk(text);
         if self.cut_by_spacy {
             self.count_spacy_words(text, judge);
         }
         let rule = if judge.compat { grams::Rule::Datatrove } else { grams::Rule::Covered };
-        let grams = self.grams.count(&self.tokens, &self.reach, self.vocabulary.words(), rule);
+        let grams = self.grams.count(
+            &self.tokens.numbers,
+            &self.tokens.reach,
+            self.vocabulary.words(),
+            rule,
+        );
         self.character_metrics(&mut metrics, text);
         self.word_metrics(&mut metrics);
         self.line_metrics(&mut metrics, &totals);
-        self.gram_metrics(&mut metrics, &grams, totals.token_chars, judge.compat);
+        let token_chars = self.tokens.reach.last().copied().unwrap_or(0);
+        self.gram_metrics(&mut metrics, &grams, token_chars, judge.compat);
         if judge.compat {
             compat::line_metrics(text, &self.index, &mut self.lines, &mut metrics);
             let page = self.cut_by_spacy.then_some(&self.spacy);
@@ -211,16 +196,17 @@ impl Measurer {
     /// Puts spaCy's words in the place of those between blanks.
     #[inline(never)]
     fn count_spacy_words(&mut self, text: &str, judge: Judge<'_>) {
-        let chunks = self.starts.iter().zip(&self.ends).zip(&self.tokens);
+        let tokens = &mut self.tokens;
+        let chunks = tokens.starts.iter().zip(&tokens.ends).zip(&tokens.numbers);
         self.spacy.read(text, chunks.map(|((&from, &to), &name)| (from, to, name)), judge);
         self.vocabulary.replace(&self.spacy.words);
-        self.tokens.clone_from(&self.spacy.tokens);
-        std::mem::swap(&mut self.reach, &mut self.spacy.reach);
-        self.index.counts.tokens = self.tokens.len() as u64;
+        tokens.numbers.clone_from(&self.spacy.tokens);
+        std::mem::swap(&mut tokens.reach, &mut self.spacy.reach);
+        self.index.counts.tokens = tokens.numbers.len() as u64;
     }
 
     #[inline(always)]
-    fn walk(&mut self, text: &str, judge: Judge<'_>) -> Totals {
+    fn walk(&mut self, text: &str) -> Totals {
         let mut totals = Totals::default();
         let mut paragraph = Paragraph::default();
         let (mut from, mut newlines, mut first, mut before) = (0, 0, 0, 0);
@@ -234,13 +220,13 @@ impl Measurer {
                 newlines = if to == from { newlines + 1 } else { 1 };
                 totals.longest_newlines = totals.longest_newlines.max(newlines);
                 let after = before + (bitmap.start & !(!0 << bit)).count_ones() as usize;
-                self.line(text, from..to, first..after, judge, &mut totals, &mut paragraph);
+                self.line(text, from..to, first..after, &mut totals, &mut paragraph);
                 from = to + 1;
                 first = after;
             }
             before += bitmap.start.count_ones() as usize;
         }
-        self.line(text, from..text.len(), first..before, judge, &mut totals, &mut paragraph);
+        self.line(text, from..text.len(), first..before, &mut totals, &mut paragraph);
         self.end_paragraph(&mut totals, &mut paragraph);
         totals
     }
@@ -257,7 +243,7 @@ impl Measurer {
         if tokens.is_empty() {
             return line.start..line.start;
         }
-        self.starts[tokens.start] as usize..self.ends[tokens.end - 1] as usize
+        self.tokens.starts[tokens.start] as usize..self.tokens.ends[tokens.end - 1] as usize
     }
 
     #[inline(always)]
@@ -266,7 +252,6 @@ impl Measurer {
         text: &str,
         line: Range<usize>,
         tokens: Range<usize>,
-        judge: Judge<'_>,
         totals: &mut Totals,
         paragraph: &mut Paragraph,
     ) {
@@ -276,7 +261,7 @@ impl Measurer {
             return;
         }
         let line = &text[start..end];
-        let words = self.line_tokens(text, tokens, judge, totals, paragraph);
+        let words = self.line_tokens(text, tokens, totals, paragraph);
         let chars = self.index.chars(start, end);
         // A single line repeats nothing.
         let hash = if self.index.counts.newlines > 0 { xxh3_64(line.as_bytes()) } else { 0 };
@@ -308,51 +293,46 @@ impl Measurer {
         totals.boilerplate += u64::from(words.boilerplate);
     }
 
-    /// Numbers a line's tokens.
+    /// What a line's tokens say.
     #[inline(always)]
     fn line_tokens(
-        &mut self,
+        &self,
         text: &str,
         tokens: Range<usize>,
-        judge: Judge<'_>,
         totals: &mut Totals,
         paragraph: &mut Paragraph,
     ) -> LineWords {
         let mut line = LineWords::default();
-        let (starts, ends) = (&self.starts[tokens.clone()], &self.ends[tokens.clone()]);
-        let reach = &mut self.reach[tokens.start + 1..=tokens.end];
-        let keys = &self.keys[tokens.start..tokens.end + AHEAD];
-        let numbers = &mut self.tokens[tokens];
+        let looks = &self.tokens.looks[tokens.clone()];
+        let (mut words, mut longest, mut any) = (0, Look::default(), Look::default());
         let (mut clause, mut longest_clause) = (paragraph.clause, totals.longest_clause);
-        let keys = keys.iter().zip(&keys[AHEAD..]);
-        let places = starts.iter().zip(ends).zip(keys);
-        for (((&start, &end), (&key, &later)), (number, reach)) in
-            places.zip(numbers.iter_mut().zip(reach))
-        {
-            let (start, end) = (start as usize, end as usize);
-            self.vocabulary.expect(later);
-            let (name, chars, flags) = self.vocabulary.number(key, text, start, end, judge);
-            *number = name;
-            totals.token_chars += chars;
-            *reach = totals.token_chars;
+        for &look in looks {
+            let flags = look.flags();
             let is_word = u64::from(flags & IS_WORD);
-            line.words += is_word;
-            line.longest = line.longest.max(chars);
+            longest = longest.max(look);
+            any = any.or(look);
+            words += is_word;
             clause += is_word;
             longest_clause = longest_clause.max(clause);
             // Back to 0 after a token that ends a clause, without a branch.
             clause &= u64::from(flags >> CLAUSE_SHIFT & 1).wrapping_sub(1);
-            line.last = if is_word == 1 { Some(start) } else { line.last };
-            if flags & IN_PHRASE != 0 {
-                match phrases::at(text.as_bytes(), start, end) {
+        }
+        (line.words, line.longest) = (words, longest.chars());
+        (paragraph.clause, totals.longest_clause) = (clause, longest_clause);
+        let last = looks.iter().rposition(|look| look.flags() & IS_WORD != 0);
+        line.last = last.map(|at| self.tokens.starts[tokens.start + at] as usize);
+        if any.flags() & IN_PHRASE != 0 {
+            let bounds = self.tokens.starts[tokens.clone()].iter().zip(&self.tokens.ends[tokens]);
+            for ((&from, &to), _) in
+                bounds.zip(looks).filter(|(_, look)| look.flags() & IN_PHRASE != 0)
+            {
+                match phrases::at(text.as_bytes(), from as usize, to as usize) {
                     Some(Phrase::Filler) => totals.filler += 1,
                     Some(Phrase::Boilerplate) => line.boilerplate = true,
                     None => {}
                 }
             }
         }
-        paragraph.clause = clause;
-        totals.longest_clause = longest_clause;
         line
     }
 

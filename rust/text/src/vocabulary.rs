@@ -68,9 +68,9 @@ struct Slot {
     number: u32,
 }
 
-/// Flags in the lower bits, characters in the upper ones.
-#[derive(Clone, Copy, Default)]
-struct Look(u32);
+/// What a token looks like: flags in the lower bits, characters in the upper ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Look(u32);
 
 /// Flags reach up to the six bits of a stop word's place.
 const FLAG_BITS: u32 = STOP_WORD_SHIFT + 6;
@@ -82,16 +82,43 @@ impl Look {
         Self(chars.min(MANY) << FLAG_BITS | u32::from(flags))
     }
 
+    /// `IS_WORD` and so on.
     #[inline(always)]
-    fn flags(self) -> u16 {
+    pub fn flags(self) -> u16 {
         (self.0 & ((1 << FLAG_BITS) - 1)) as u16
     }
 
+    /// Characters, at most `MANY`.
     #[inline(always)]
-    fn chars(self) -> u32 {
+    pub fn chars(self) -> u32 {
         self.0 >> FLAG_BITS
     }
+
+    /// The flags that either has; its characters mean nothing.
+    #[inline(always)]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
+
+/// The tokens of a text, by place.
+#[derive(Default)]
+pub struct Tokens {
+    /// First byte of each token, and the byte after its last; more may stand behind.
+    pub starts: Vec<u32>,
+    /// The byte after its last; more may stand behind.
+    pub ends: Vec<u32>,
+    keys: Vec<u64>,
+    /// The number of each token in the text.
+    pub numbers: Vec<u32>,
+    /// What each looks like.
+    pub looks: Vec<Look>,
+    /// 0, and the characters of all tokens up to and with each.
+    pub reach: Vec<u32>,
+}
+
+/// So many tokens before a token is counted, its place in the table begins to be loaded.
+const AHEAD: usize = 16;
 
 /// Numbers the different tokens of one text in order of appearance.
 ///
@@ -125,7 +152,7 @@ impl Default for Vocabulary {
 
 impl Vocabulary {
     /// Forgets the last text; the next one has so many tokens.
-    pub fn reset(&mut self, tokens: usize) {
+    fn reset(&mut self, tokens: usize) {
         if self.filled > REMEMBERED {
             self.clear(SLOTS);
         }
@@ -151,65 +178,75 @@ impl Vocabulary {
         self.len = words.len();
     }
 
-    /// The key of the token at `from..to` of `text`, for `number` and `expect`; never 0.
+    /// Numbers the first `count` tokens between `starts` and `ends`.
     #[inline(always)]
-    pub fn key(text: &str, from: usize, to: usize, judge: Judge<'_>) -> u64 {
-        (hash(text.as_bytes(), from, to) ^ judge.kind()) | 1
-    }
-
-    /// Starts to load what `number` will need for a key some tokens later.
-    #[inline(always)]
-    pub fn expect(&self, key: u64) {
-        let at = (key >> self.shift) as usize;
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a hint, without effect on what the program can see; every x86-64 has it.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(self.slots.as_ptr().wrapping_add(at).cast::<i8>());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = at;
-    }
-
-    /// The number and look of the token at `from..to` of `text`, counted once more.
-    #[inline(always)]
-    pub fn number(
-        &mut self,
-        key: u64,
-        text: &str,
-        from: usize,
-        to: usize,
-        judge: Judge<'_>,
-    ) -> (u32, u32, u16) {
-        let mask = self.slots.len() - 1;
-        let mut at = (key >> self.shift) as usize & mask;
-        while self.slots[at].key != key {
-            if self.slots[at].key == 0 {
-                at = self.meet(&text[from..to], key, judge);
-                break;
+    pub fn number(&mut self, text: &str, count: usize, tokens: &mut Tokens, judge: Judge<'_>) {
+        self.reset(count);
+        let (starts, ends) = (&tokens.starts[..count], &tokens.ends[..count]);
+        let bounds = starts.iter().zip(ends);
+        tokens.keys.clear();
+        tokens.keys.extend(bounds.map(|(&from, &to)| key_of(text, from, to, judge)));
+        // Keys past the end are only looked ahead to.
+        tokens.keys.resize(count + AHEAD, 1);
+        // Written token by token: what was there before does not matter.
+        tokens.numbers.resize(count, 0);
+        tokens.looks.resize(count, Look::default());
+        tokens.reach.resize(count + 1, 0);
+        let keys = &tokens.keys[..count + AHEAD];
+        let (numbers, looks) = (&mut tokens.numbers[..count], &mut tokens.looks[..count]);
+        let reach = &mut tokens.reach[1..=count];
+        let (mut place, mut total) = (0, 0);
+        keys[..AHEAD].iter().for_each(|&key| expect(&self.slots, key >> self.shift));
+        loop {
+            // Held in registers until a token is met for the first time.
+            let (slots, shift) = (&mut *self.slots, self.shift);
+            let (listed, words) = (&mut *self.keys, &mut *self.words);
+            let mask = slots.len() - 1;
+            let mut len = self.len;
+            let mut is_known = true;
+            while place < count {
+                expect(slots, keys[place + AHEAD] >> shift);
+                let key = keys[place];
+                let mut at = (key >> shift) as usize & mask;
+                while slots[at].key != key && slots[at].key != 0 {
+                    at = (at + 1) & mask;
+                }
+                let slot = &mut slots[at];
+                is_known = slot.key != 0;
+                if !is_known {
+                    break;
+                }
+                let mut chars = slot.look.chars();
+                if chars == MANY {
+                    chars = count_chars(text, starts[place], ends[place]);
+                }
+                let old = slot.number as usize;
+                // Whether a token is new to the text is a coin toss: nothing here branches on it.
+                let is_new = (old >= len) | (listed[old] != key);
+                let number = if is_new { len } else { old };
+                slot.number = number as u32;
+                listed[len] = key;
+                words[len] = Word { count: 0, chars, flags: slot.look.flags() };
+                words[number].count += 1;
+                len += usize::from(is_new);
+                total += chars;
+                numbers[place] = number as u32;
+                looks[place] = slot.look;
+                reach[place] = total;
+                place += 1;
             }
-            at = (at + 1) & mask;
+            self.len = len;
+            if is_known {
+                return;
+            }
+            let (from, to) = (starts[place] as usize, ends[place] as usize);
+            self.meet(&text[from..to], keys[place], judge);
         }
-        let slot = &mut self.slots[at];
-        let (flags, mut chars) = (slot.look.flags(), slot.look.chars());
-        if chars == MANY {
-            chars = count_chars(&text[from..to]);
-        }
-        let (len, old) = (self.len, slot.number as usize);
-        // Whether a token is new to the text is a coin toss: nothing here branches on it.
-        let is_new = (old >= len) | (self.keys[old] != key);
-        let number = if is_new { len } else { old };
-        slot.number = number as u32;
-        self.keys[len] = key;
-        self.words[len] = Word { count: 0, chars, flags };
-        self.words[number].count += 1;
-        self.len = len + usize::from(is_new);
-        (number as u32, chars, flags)
     }
 
-    /// Puts a token that no text had before into the table; returns where.
+    /// Puts a token that no text had before into the table.
     #[inline(never)]
-    fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) -> usize {
+    fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) {
         if self.filled * 2 >= self.slots.len() {
             let old = std::mem::take(&mut self.slots);
             self.clear(old.len() * 2);
@@ -224,7 +261,6 @@ impl Vocabulary {
         // Any number will do: the list of keys does not have this key yet.
         self.slots[at] = Slot { key, look: Look::new(chars, flags), number: 0 };
         self.filled += 1;
-        at
     }
 
     fn free(&self, key: u64) -> usize {
@@ -247,10 +283,29 @@ impl Vocabulary {
     }
 }
 
+/// The key of the token at `from..to`; never 0.
+#[inline(always)]
+fn key_of(text: &str, from: u32, to: u32, judge: Judge<'_>) -> u64 {
+    (hash(text.as_bytes(), from as usize, to as usize) ^ judge.kind()) | 1
+}
+
+/// Starts to load a slot.
+#[inline(always)]
+fn expect(slots: &[Slot], at: u64) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, without effect on what the program can see; every x86-64 has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(slots.as_ptr().wrapping_add(at as usize).cast::<i8>());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slots, at);
+}
+
 #[cold]
 #[inline(never)]
-fn count_chars(token: &str) -> u32 {
-    token.chars().count() as u32
+fn count_chars(text: &str, from: u32, to: u32) -> u32 {
+    text[from as usize..to as usize].chars().count() as u32
 }
 
 /// Sixteen bytes of ones up to a length, zeros above.
@@ -463,8 +518,16 @@ mod tests {
 
     const PLAIN: Judge<'_> = Judge { list: 0, stop_words: &[], compat: false };
 
-    fn number(words: &mut Vocabulary, text: &str, from: usize, to: usize) -> (u32, u32, u16) {
-        words.number(Vocabulary::key(text, from, to, PLAIN), text, from, to, PLAIN)
+    /// Numbers, looks and reach of what blanks part in `text`.
+    fn number(words: &mut Vocabulary, text: &str) -> Tokens {
+        let mut tokens = Tokens::default();
+        for token in text.split(' ').filter(|token| !token.is_empty()) {
+            let from = token.as_ptr() as usize - text.as_ptr() as usize;
+            tokens.starts.push(from as u32);
+            tokens.ends.push((from + token.len()) as u32);
+        }
+        words.number(text, tokens.starts.len(), &mut tokens, PLAIN);
+        tokens
     }
 
     fn flags(token: &str) -> u16 {
@@ -520,12 +583,12 @@ mod tests {
     #[test]
     fn long_tokens_keep_their_length() {
         let mut vocabulary = Vocabulary::default();
-        vocabulary.reset(8);
         for length in [MANY - 1, MANY, MANY + 1, 3 * MANY] {
             let token = "x".repeat(length as usize);
-            for _ in 0..2 {
-                assert_eq!(number(&mut vocabulary, &token, 0, token.len()).1, length);
-            }
+            let tokens = number(&mut vocabulary, &format!("{token} {token} y"));
+            assert_eq!(tokens.numbers, [0, 0, 1]);
+            assert_eq!(tokens.reach, [0, length, 2 * length, 2 * length + 1]);
+            assert_eq!(vocabulary.words()[0].chars, length);
         }
     }
 
@@ -533,30 +596,23 @@ mod tests {
     fn different_tokens_have_different_numbers() {
         let text = "a ab abc abcdefgh abcdefghi abcdefghj abcdefghijklmnop abcdefghijklmnopq \
                     abcdefghijklmnopabcdefghijklmnopx abcdefghijklmnopabcdefghijklmnopy a";
-        let mut vocabulary = Vocabulary::default();
-        vocabulary.reset(20);
-        let numbers: Vec<u32> = text
-            .split(' ')
-            .filter(|token| !token.is_empty())
-            .map(|token| {
-                let from = token.as_ptr() as usize - text.as_ptr() as usize;
-                number(&mut vocabulary, text, from, from + token.len()).0
-            })
-            .collect();
+        let numbers = number(&mut Vocabulary::default(), text).numbers;
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0]);
     }
 
     #[test]
     fn runs_of_one_character_are_told_apart() {
         let mut vocabulary = Vocabulary::default();
-        vocabulary.reset(400);
+        let mut tokens = Vec::new();
         for length in 1..100 {
-            for first in ["+", "-", "=", "|"] {
-                let token = first.to_owned() + &"-".repeat(length - 1);
-                let (_, chars, _) = number(&mut vocabulary, &token, 0, length);
-                assert_eq!(chars as usize, length, "{token}");
-            }
+            tokens.extend(
+                ["+", "-", "=", "|"].map(|first| first.to_owned() + &"-".repeat(length - 1)),
+            );
         }
+        let reach = number(&mut vocabulary, &tokens.join(" ")).reach;
+        assert!(
+            (0..tokens.len()).all(|at| (reach[at + 1] - reach[at]) as usize == tokens[at].len())
+        );
         assert_eq!(vocabulary.words().len(), 4 * 99);
     }
 
@@ -565,14 +621,43 @@ mod tests {
         let mut vocabulary = Vocabulary::default();
         // Enough different tokens to make the table grow, and to be forgotten.
         for text in 0..3 {
-            vocabulary.reset(40_001);
-            for place in 0..40_000 {
-                let token = format!("w{place}");
-                assert_eq!(number(&mut vocabulary, &token, 0, token.len()).0, place);
-            }
-            assert_eq!(number(&mut vocabulary, "w7", 0, 2).0, 7, "text {text}");
+            let tokens: Vec<String> = (0..80_000).map(|place| format!("w{place}")).collect();
+            let numbers = number(&mut vocabulary, &(tokens.join(" ") + " w7")).numbers;
+            assert!(numbers[..80_000].iter().copied().eq(0..80_000), "text {text}");
+            assert_eq!(numbers[80_000], 7, "text {text}");
+            assert_eq!(vocabulary.words().len(), 80_000);
             assert_eq!(vocabulary.words()[7].count, 2);
             assert_eq!(vocabulary.words()[8].count, 1);
+        }
+    }
+
+    #[test]
+    fn numbers_are_those_of_a_naive_count() {
+        let mut vocabulary = Vocabulary::default();
+        let mut state = 1u32;
+        for _ in 0..300 {
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state >> 8
+            };
+            let count = next() % 90;
+            let tokens: Vec<String> =
+                (0..count).map(|_| format!("{}", next() % (1 + next() % 50))).collect();
+            let got = number(&mut vocabulary, &tokens.join(" "));
+            let mut seen: Vec<&String> = Vec::new();
+            for (at, token) in tokens.iter().enumerate() {
+                let place = seen.iter().position(|one| *one == token).unwrap_or(seen.len());
+                if place == seen.len() {
+                    seen.push(token);
+                }
+                assert_eq!(got.numbers[at] as usize, place);
+                assert_eq!(got.looks[at].flags(), IS_WORD);
+                assert_eq!((got.reach[at + 1] - got.reach[at]) as usize, token.len());
+            }
+            assert_eq!(vocabulary.words().len(), seen.len());
+            for (word, token) in vocabulary.words().iter().zip(&seen) {
+                assert_eq!(word.count as usize, tokens.iter().filter(|one| one == token).count());
+            }
         }
     }
 

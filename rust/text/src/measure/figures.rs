@@ -80,10 +80,10 @@ impl Measurer {
                 stop_total += count;
             }
         }
-        let tokens = self.tokens.len() as f64;
+        let tokens = self.tokens.numbers.len() as f64;
         let total = words as f64;
         metrics.count(Words, words);
-        metrics.count(SymbolWords, self.tokens.len() as u64 - words);
+        metrics.count(SymbolWords, self.tokens.numbers.len() as u64 - words);
         metrics.count(UniqueWords, unique);
         metrics.ratio(MeanWordLength, chars as f64, total);
         metrics.ratio(UniqueWordShare, unique as f64, total);
@@ -159,7 +159,7 @@ impl Measurer {
         for (metric, chars) in duplicate.into_iter().zip(grams.duplicate) {
             metrics.ratio(metric, chars as f64, whole);
         }
-        let tokens = self.tokens.len() as f64;
+        let tokens = self.tokens.numbers.len() as f64;
         metrics.ratio(HashWordRatio, self.index.counts.hashes as f64, tokens);
         metrics.ratio(NewlinesPerWord, self.index.counts.newlines as f64, tokens);
     }
