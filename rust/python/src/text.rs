@@ -10,10 +10,21 @@ use rayon::prelude::*;
 
 use crate::arrow::{ArrowColumn, StrColumn};
 use crate::error::{ConfigError, DataError, in_pool};
-use crate::lend::Lender;
+use crate::lend::{Lender, Lent};
 
 /// Texts a thread takes at once: few enough to share evenly, many enough to keep its buffers.
 const RUN: usize = 64;
+
+/// Kept between calls, for the tokens that they know; not those that a huge text made big.
+static MEASURERS: Lender<Measurer, fn() -> Measurer> =
+    Lender::keeping(Measurer::default, |measurer| measurer.memory() <= 64 << 20);
+
+/// One of them, set to measure compression or not.
+fn measurer(compression: bool) -> Lent<'static, Measurer> {
+    let mut measurer = MEASURERS.lend();
+    measurer.set_compression(compression);
+    measurer
+}
 
 #[pyfunction]
 #[pyo3(signature = (sources, urls, texts, threads=0))]
@@ -111,10 +122,9 @@ fn text_metrics<'py>(
     let measure = |measurer: &mut Measurer, row: usize| {
         measure(measurer, texts[row].unwrap_or(""), langs[row], compat)
     };
-    let measurers = Lender::new(|| Measurer::with_compression(compression));
     let metrics: Vec<Metrics> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(|| measurers.lend(), |measurer, row| measure(measurer, row)).collect()
+        rows.map_init(|| measurer(compression), |measurer, row| measure(measurer, row)).collect()
     })?;
     columns(py, &metrics, compression)
 }
@@ -154,10 +164,9 @@ fn text_rules<'py>(
         };
         (rules.judge(&metrics, profile), profile, metrics)
     };
-    let measurers = Lender::new(|| Measurer::with_compression(compression));
     let judged: Vec<_> = in_pool(py, threads, || {
         let rows = (0..texts.len()).into_par_iter().with_min_len(RUN);
-        rows.map_init(|| measurers.lend(), |measurer, row| judge(measurer, row)).collect()
+        rows.map_init(|| measurer(compression), |measurer, row| judge(measurer, row)).collect()
     })?;
     let reason = |failure: Option<internlm_text::Failure>| failure.map_or(-1, |f| f.rule as i32);
     let reasons: Vec<i32> = judged.iter().map(|row| reason(row.0)).collect();

@@ -97,6 +97,11 @@ impl Index {
         self.counts = counts;
     }
 
+    /// Bytes that the bitmaps take.
+    pub fn memory(&self) -> usize {
+        self.blocks.capacity() * size_of::<Block>()
+    }
+
     /// Characters in the byte range.
     #[inline(always)]
     pub fn chars(&self, from: usize, to: usize) -> usize {

@@ -104,7 +104,7 @@ impl Look {
 /// The tokens of a text, by place.
 #[derive(Default)]
 pub struct Tokens {
-    /// First byte of each token, and the byte after its last; more may stand behind.
+    /// First byte of each token; more may stand behind.
     pub starts: Vec<u32>,
     /// The byte after its last; more may stand behind.
     pub ends: Vec<u32>,
@@ -166,6 +166,11 @@ impl Vocabulary {
         }
     }
 
+    /// Bytes that the table takes.
+    pub fn memory(&self) -> usize {
+        size_of_val(&*self.slots)
+    }
+
     /// The different tokens of the text, by number.
     pub fn words(&self) -> &[Word] {
         &self.words[..self.len]
@@ -203,7 +208,7 @@ impl Vocabulary {
             let (listed, words) = (&mut *self.keys, &mut *self.words);
             let mask = slots.len() - 1;
             let mut len = self.len;
-            let mut is_known = true;
+            let mut free = None;
             while place < count {
                 expect(slots, keys[place + AHEAD] >> shift);
                 let key = keys[place];
@@ -212,8 +217,8 @@ impl Vocabulary {
                     at = (at + 1) & mask;
                 }
                 let slot = &mut slots[at];
-                is_known = slot.key != 0;
-                if !is_known {
+                if slot.key == 0 {
+                    free = Some(at);
                     break;
                 }
                 let mut chars = slot.look.chars();
@@ -236,31 +241,36 @@ impl Vocabulary {
                 place += 1;
             }
             self.len = len;
-            if is_known {
+            let Some(free) = free else {
                 return;
-            }
+            };
             let (from, to) = (starts[place] as usize, ends[place] as usize);
-            self.meet(&text[from..to], keys[place], judge);
+            self.meet(&text[from..to], keys[place], free, judge);
         }
     }
 
-    /// Puts a token that no text had before into the table.
+    /// Puts a token that no text had before into the table, at a free slot.
     #[inline(never)]
-    fn meet(&mut self, token: &str, key: u64, judge: Judge<'_>) {
-        if self.filled * 2 >= self.slots.len() {
-            let old = std::mem::take(&mut self.slots);
-            self.clear(old.len() * 2);
-            for slot in old.iter().filter(|slot| slot.key != 0) {
-                let at = self.free(slot.key);
-                self.slots[at] = *slot;
-                self.filled += 1;
-            }
-        }
+    fn meet(&mut self, token: &str, key: u64, free: usize, judge: Judge<'_>) {
         let (chars, flags) = look_at(token, judge);
-        let at = self.free(key);
         // Any number will do: the list of keys does not have this key yet.
-        self.slots[at] = Slot { key, look: Look::new(chars, flags), number: 0 };
+        self.slots[free] = Slot { key, look: Look::new(chars, flags), number: 0 };
         self.filled += 1;
+        if self.filled * 2 > self.slots.len() {
+            self.grow();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) {
+        let old = std::mem::take(&mut self.slots);
+        self.clear(old.len() * 2);
+        for slot in old.iter().filter(|slot| slot.key != 0) {
+            let at = self.free(slot.key);
+            self.slots[at] = *slot;
+            self.filled += 1;
+        }
     }
 
     fn free(&self, key: u64) -> usize {

@@ -52,7 +52,8 @@ fn words_and_stop_words() {
 fn compression_only_where_asked() {
     let text = "the same words ".repeat(200);
     assert_eq!(value(&text, Metric::CompressionRatio), 0.0);
-    let mut measurer = Measurer::with_compression(true);
+    let mut measurer = Measurer::default();
+    measurer.set_compression(true);
     let mut ratio = |text: &str| measurer.measure(text, None).get(Metric::CompressionRatio);
     assert!(ratio(&text) < 0.05);
     assert!(ratio("k3 vq 9z xw 0j") >= 1.0);
