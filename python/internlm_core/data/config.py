@@ -24,6 +24,9 @@ __all__ = [
 _COPIES_OF_A_RECORD = 16
 """How often a record is in memory at once, as line, text, repaired text and column, roughly."""
 
+_PROCESS = 400 * 1024**2
+"""What interpreter, libraries and the allocator's leftovers of earlier stages take, measured."""
+
 
 class SourceConfig(Config):
     """Where the files of one source are, and what records are called that don't say it."""
@@ -88,8 +91,9 @@ class DedupStageConfig(DedupConfig):
     """Near-duplicate removal over all that the rules kept."""
 
     enabled: bool = True
-    max_memory: ByteSize | None = Field(ByteSize(4_000_000_000), ge=1_000_000)
-    """Bytes to work in: a corpus of more is deduplicated on disk, with the same outcome."""
+    max_memory: ByteSize | None = Field(None, ge=1_000_000)
+    """Bytes to work in, where that is to be less than the run's `max_memory` leaves. A corpus of more
+    is deduplicated on disk, with the same outcome."""
     index: str | None = None
     """Folder of a `DedupIndex`, made if need be: documents like one of it go, and what stays joins it.
     Relative to where the command is run."""
@@ -104,12 +108,13 @@ class PipelineConfig(Config):
     filter: FilterConfig = FilterConfig()
     repeats: RepeatsConfig = RepeatsConfig()
     dedup: DedupStageConfig = DedupStageConfig()
-    max_memory: int = Field(2 * 1024**3, ge=256 * 1024**2)
-    """Most bytes of memory to take, whatever the size of the corpus; batches and shards are made
-    smaller where they would not fit. The texts that dedup compares count beside it."""
-    shard_bytes: int = Field(128 * 1024 * 1024, ge=1024)
+    max_memory: ByteSize = Field(ByteSize(2 * 1024**3), ge=256 * 1024**2)
+    """Most bytes of memory to take, such as "1GB", whatever the size of the corpus: batches and shards
+    are made smaller where they would not fit, dedup goes to disk. With more than 2 GiB batches and
+    shards stay as they are, so a run may go on with more than it began with."""
+    shard_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     """Bytes of text after which an output shard is closed; at most `max_memory` / 32."""
-    batch_bytes: int = Field(32 * 1024 * 1024, ge=1024)
+    batch_bytes: int = Field(12 * 1024 * 1024, ge=1024)
     """Bytes of input in a batch of the stages before dedup; at most `max_memory` / 160."""
     batch_rows: int = Field(8_192, ge=1)
     """Rows of a Parquet file read at once."""
@@ -136,11 +141,24 @@ class PipelineConfig(Config):
         """`shard_bytes`, or less where memory is short: five kinds of shard are open at once."""
         return min(self.shard_bytes, self.max_memory // 32)
 
+    @property
+    def batch_limit(self) -> int:
+        """`batch_bytes`, or less where memory is short.
+
+        A batch is in memory as lines, columns and results; two are in work, one is being read.
+        """
+        return min(self.batch_bytes, self.max_memory // 160)
+
+    @property
+    def corpus_memory(self) -> int:
+        """Bytes that stages over all records may take beside what the process has already."""
+        left = max(self.max_memory - _PROCESS, self.max_memory // 4)
+        return min(left, self.dedup.max_memory or left)
+
     def limits(self) -> ReadLimits:
         """The part of it that the readers need."""
-        # A batch is in memory as lines, columns and results; two are in work, one is being read.
         return ReadLimits(
-            min(self.batch_bytes, self.max_memory // 160),
+            self.batch_limit,
             self.batch_rows,
             self.max_record_bytes,
             self.max_expansion,
@@ -148,13 +166,18 @@ class PipelineConfig(Config):
         )
 
     def identity(self) -> dict[str, Any]:
-        """What fixes the result, as JSON values: all but the number of threads and the memory."""
+        """What fixes the result, as JSON values: all but the number of threads and the memory.
+
+        Of memory counts what it makes of batches and shards.
+        """
         apart: dict[str, Any] = {
             "threads": True,
+            "max_memory": True,
             "dedup": {"max_memory"},
             "repeats": {"lines": {"max_memory"}, "substrings": {"max_memory"}},
         }
         if not self.repeats.enabled:
             # Runs from before there were these stages go on.
             apart["repeats"] = True
-        return self.model_dump(mode="json", exclude=apart)
+        limits = {"batch_bytes": self.batch_limit, "shard_bytes": self.shard_limit}
+        return self.model_dump(mode="json", exclude=apart) | limits

@@ -33,8 +33,8 @@ from internlm_core.data.progress import ReadProgress, file_size, megabytes
 from internlm_core.data.readers import group_files
 from internlm_core.data.repeat_stages import repeat_stages, test_files
 from internlm_core.data.run_folder import disk_errors
-from internlm_core.data.shards import Shards, write_parquet
-from internlm_core.errors import InternalError
+from internlm_core.data.shards import Shards, WriteBehind, write_parquet
+from internlm_core.errors import DataError, InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     MapEngine = Callable[[Parts, dict[int, InputGroup]], None]
 
 
-_IN_MEMORY = 5
-"""Memory that deduplication takes, as a multiple of the (compressed) parts; about that of text."""
+_PER_BYTE, _PER_DOCUMENT = 1.5, 400
+"""Memory that deduplication takes for a byte of text and for a document: measured, and some more."""
+_REPEATS_PER_BYTE = 3
+"""The same for the stages of `repeats`, which hold the texts before and after."""
 
 
 class Run:
@@ -165,7 +167,23 @@ class Run:
     def _repeats(self) -> None:
         if self._config.repeats.enabled and (parts := list(self._part_paths())):
             folder = self._folder.work / "repeats"
+            size, documents = self._open()
+            need = _REPEATS_PER_BYTE * size + _PER_DOCUMENT * documents
+            if need > self._config.corpus_memory:
+                memory = need + self._config.max_memory - self._config.corpus_memory
+                raise DataError(
+                    f"{self._folder.path}: the stages of [repeats] hold all {size / 1e9:.2f} GB of "
+                    f"text in memory at once, which takes about {memory / 1e9:.1f} GB; max_memory "
+                    f"is {self._config.max_memory / 1e9:.1f} GB. Run the same command with --set "
+                    f"max_memory={-(-memory // 10**9)}GB (what was read is kept), or leave "
+                    "[repeats] out; dedup alone takes any corpus"
+                )
             repeat_stages(self._config.repeats, parts, folder, self._threads, quiet=self._quiet)
+
+    def _open(self) -> tuple[int, int]:
+        """Bytes and documents that the map stages left open."""
+        notes = [read_json(part.with_suffix(".repaired"))["open"] for part in self._part_paths()]
+        return sum(note["bytes"] for note in notes), sum(note["documents"] for note in notes)
 
     def _decided(self, part: Path) -> Path:
         """The part as the stages before dedup left it."""
@@ -178,17 +196,18 @@ class Run:
         """What `find_duplicates` says of the open records, in order."""
         if not self._config.dedup.enabled:
             return None
-        memory = self._config.dedup.max_memory
+        memory = self._config.corpus_memory
         parts = [self._decided(part) for part in self._part_paths()]
         if self._config.dedup.index is not None:
             return self._dedup_with_index(Path(self._config.dedup.index), parts)
-        if memory is not None and _IN_MEMORY * sum(map(file_size, parts)) > memory:
+        size, documents = self._open()
+        if _PER_BYTE * size + _PER_DOCUMENT * documents > memory:
             sources = [ParquetTexts(part, open_only=True) for part in parts]
             decisions = find_on_disk(
                 sources,
                 self._config.dedup,
                 self._folder.work / "dedup",
-                memory=int(memory),
+                memory=memory,
                 threads=self._threads,
                 quiet=self._quiet,
             )
@@ -223,7 +242,7 @@ class Run:
             return index.compare(
                 [ParquetTexts(part, open_only=True) for part in parts],
                 self._folder.work / "dedup",
-                memory=int(config.max_memory or 4_000_000_000),
+                memory=self._config.corpus_memory,
                 threads=self._threads,
                 quiet=self._quiet,
                 name=self._folder.path.name,
@@ -233,12 +252,15 @@ class Run:
     # --- write: shards, counts, run.json ----------------------------------------------------------
 
     def _write(self, duplicates: pl.DataFrame | Decisions | None) -> None:
-        counts, output = Counts(), Shards(self._folder, self._config.shard_limit)
-        edits = EditSummary()
+        counts, edits = Counts(), EditSummary()
         notes: dict[str, Counter[str]] = {"repaired": Counter(), "skipped": Counter()}
-        read, start = IdCheck(), 0
+        read, start = IdCheck(repeats=True), 0
         parts = list(self._part_paths())
-        with Task("Writing shards", len(parts), quiet=self._quiet) as task:
+        with (
+            WriteBehind() as behind,
+            Task("Writing shards", len(parts), quiet=self._quiet) as task,
+        ):
+            output = Shards(self._folder, self._config.shard_limit, behind)
             for part in parts:
                 frame = pl.read_parquet(self._decided(part))
                 metrics = pl.read_parquet(part.with_suffix(".metrics"))
@@ -256,11 +278,12 @@ class Run:
                 counts.add(frame)
                 edits.merge(read_json(part.with_suffix(".edits")))
                 counts.add_rejected(orjson.loads(entry) for entry in entries)
-                for kind, found in read_json(part.with_suffix(".repaired")).items():
-                    notes[kind].update(found)
+                found = read_json(part.with_suffix(".repaired"))
+                for kind, counter in notes.items():
+                    counter.update(found[kind])
                 output.push(frame, metrics, entries)
                 task.advance()
-        shards = output.close()
+            shards = output.close()
         written = IdCheck()
         for side in ("kept", "dropped"):
             for shard in self._folder.shards(side):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from internlm_core._files import atomic_path, read_json, write_json
 from internlm_core._read_ahead import read_ahead
 from internlm_core.data.edits import EditSummary
@@ -102,17 +104,21 @@ class Parts:
         if path.exists():
             return
         frame, metrics = stages.run(batch.records, threads)
-        write_parquet(metrics, path.with_suffix(".metrics"))
+        write_parquet(metrics, path.with_suffix(".metrics"), brief=True)
         with disk_errors(path):
             with atomic_path(path.with_suffix(".rejected")) as partial:
                 partial.write_bytes(b"".join(entry.to_json() for entry in batch.rejected))
-            notes = {"repaired": batch.repaired, "skipped": batch.skipped}
+            # What is still open says how much memory the stages over all records will take.
+            left = frame["text"].filter(frame["stage"].is_null())
+            size = int(left.str.len_bytes().cast(pl.Int64).sum())
+            open_ = {"documents": len(left), "bytes": size}
+            notes = {"repaired": batch.repaired, "skipped": batch.skipped, "open": open_}
             write_json(path.with_suffix(".repaired"), notes)
             edits = EditSummary()
             edits.add(batch.records["text"], frame)
             write_json(path.with_suffix(".edits"), edits.rows())
         # Last, for its name says that the part is whole.
-        write_parquet(frame, path)
+        write_parquet(frame, path, brief=True)
 
     def _path(self, group: int, part: int) -> Path:
         return self.folder / f"{group:06}-{part:06}.parquet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,17 +14,63 @@ from internlm_core.data.records import SCHEMA
 from internlm_core.data.run_folder import disk_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
+    from types import TracebackType
 
     from internlm_core.data.run_folder import RunFolder
 
-__all__ = ["LineShardWriter", "ShardWriter", "Shards", "write_parquet"]
+__all__ = ["LineShardWriter", "ShardWriter", "Shards", "WriteBehind", "write_parquet"]
 
 
-def write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """Write a frame, whole or not at all; the same frame gives the same bytes."""
+_BEHIND = 2
+"""Shards that are compressed and synced while more rows are collected."""
+
+
+def write_parquet(frame: pl.DataFrame, path: Path, *, brief: bool = False) -> None:
+    """Write a frame, whole or not at all; the same frame gives the same bytes.
+
+    Args:
+        frame: What to write.
+        path: Where.
+        brief: For a file of the run's own that is read once: compressed with less effort.
+    """
     with disk_errors(path), atomic_path(path) as partial:
-        frame.write_parquet(partial, compression="zstd", compression_level=3, statistics=True)
+        if brief:
+            frame.write_parquet(partial, compression="lz4", statistics=False)
+        else:
+            frame.write_parquet(partial, compression="zstd", compression_level=3, statistics=True)
+
+
+class WriteBehind:
+    """Writes in threads while more is prepared; `_BEHIND` at a time, so that memory is bounded."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_BEHIND, thread_name_prefix="write-behind")
+        self._running: list[Future[None]] = []
+
+    def do(self, work: Callable[[], None]) -> None:
+        """Begin `work`, once there is room; an error of earlier work is raised here."""
+        while len(self._running) >= _BEHIND:
+            self._running.pop(0).result()
+        self._running.append(self._pool.submit(work))
+
+    def finish(self) -> None:
+        """Wait for all work, and raise the first error."""
+        while self._running:
+            self._running.pop(0).result()
+
+    def __enter__(self) -> WriteBehind:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ShardWriter:
@@ -33,10 +80,13 @@ class ShardWriter:
         folder: Where the shards go, as `part-00000.parquet`, …
         limit: Bytes after which a shard is closed.
         schema: Columns of the frames; a run without rows leaves one empty shard.
+        behind: Writes a shard while the next one is collected.
     """
 
-    def __init__(self, folder: Path, limit: int, schema: dict[str, Any]) -> None:
-        self._folder, self._limit = folder, limit
+    def __init__(
+        self, folder: Path, limit: int, schema: dict[str, Any], behind: WriteBehind
+    ) -> None:
+        self._folder, self._limit, self._behind = folder, limit, behind
         self._held: list[pl.DataFrame] = [pl.DataFrame(schema=schema)]
         self._bytes = self._number = 0
 
@@ -61,7 +111,8 @@ class ShardWriter:
     def _write(self) -> None:
         path = self._folder / f"part-{self._number:05}.parquet"
         if not path.exists():
-            write_parquet(pl.concat(self._held, rechunk=True), path)
+            held = self._held
+            self._behind.do(lambda: write_parquet(pl.concat(held, rechunk=True), path))
         self._held = [self._held[0].clear()]
         self._bytes, self._number = 0, self._number + 1
 
@@ -97,15 +148,21 @@ class LineShardWriter:
 
 
 class Shards:
-    """The shards of a run folder, written side by side."""
+    """The shards of a run folder, written side by side; after `close` all are there.
 
-    def __init__(self, folder: RunFolder, limit: int) -> None:
-        self._folder, self._limit = folder, limit
+    Args:
+        folder: The run folder.
+        limit: Bytes after which a shard is closed.
+        behind: Writes them.
+    """
+
+    def __init__(self, folder: RunFolder, limit: int, behind: WriteBehind) -> None:
+        self._folder, self._limit, self._behind = folder, limit, behind
         duplicate = {"duplicate_of": pl.String, "cluster": pl.String}
         dropped = {**SCHEMA, **DECISION, **duplicate}
-        self._kept = ShardWriter(folder.path / "kept", limit, SCHEMA)
-        self._dropped = ShardWriter(folder.path / "dropped", limit, dropped)
-        self._ledger = ShardWriter(folder.path / "ledger", limit, LEDGER)
+        self._kept = ShardWriter(folder.path / "kept", limit, SCHEMA, behind)
+        self._dropped = ShardWriter(folder.path / "dropped", limit, dropped, behind)
+        self._ledger = ShardWriter(folder.path / "ledger", limit, LEDGER, behind)
         self._metrics: ShardWriter | None = None
         self._lines = LineShardWriter(folder.path / "rejected", limit)
 
@@ -121,19 +178,22 @@ class Shards:
         self._ledger.push(ledger, _flat_sizes(ledger))
         if self._metrics is None:
             schema = dict(metrics.schema)
-            self._metrics = ShardWriter(self._folder.path / "metrics", self._limit, schema)
+            folder = self._folder.path / "metrics"
+            self._metrics = ShardWriter(folder, self._limit, schema, self._behind)
         self._metrics.push(metrics, _flat_sizes(metrics))
         self._lines.push(rejected)
 
     def close(self) -> dict[str, int]:
         """Finish all shards; returns their numbers."""
-        return {
+        numbers = {
             "kept": self._kept.close(),
             "dropped": self._dropped.close(),
             "ledger": self._ledger.close(),
             "metrics": self._metrics.close() if self._metrics else 0,
             "rejected": self._lines.close(),
         }
+        self._behind.finish()
+        return numbers
 
 
 def _flat_sizes(frame: pl.DataFrame) -> pl.Series:
