@@ -73,6 +73,25 @@ def test_a_large_file_is_told_from_its_start(tmp_path, kind, monkeypatch):
     assert result.estimated_records == pytest.approx(40_000, rel=0.35)
 
 
+def test_repeats_count_in_a_dry_run(corpus, tmp_path):
+    folder, _ = corpus
+    first = (folder / "crawl.jsonl").read_bytes().split(b"\n")[0]
+    (tmp_path / "tests.jsonl").write_bytes(first)
+    asked = [
+        "batch_bytes=1000000",
+        "repeats.urls.enabled=true",
+        f'repeats.tests.paths=["{tmp_path}/tests.jsonl"]',
+    ]
+    result = Pipeline.from_toml(folder / "run.toml", asked).dry_run()
+    summary = Pipeline.from_toml(folder / "run.toml", asked).run(tmp_path / "out", quiet=True)
+    dropped = Counter()
+    for row in summary.run["counts"]:
+        dropped[row["stage"], row["reason"]] += row["documents"]
+    assert result.kept == summary.kept == dropped.pop(("", ""))
+    assert result.dropped == dropped
+    assert dropped["repeats", "test_set"] > 0
+
+
 def test_wrong_rules_are_told(corpus):
     folder, _ = corpus
     with pytest.raises(ConfigError):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from internlm_core.data import PipelineConfig
+from internlm_core.data import Pipeline, PipelineConfig, execution
 from internlm_core.errors import ConfigError
 
 MB = 1024 * 1024
@@ -122,3 +122,45 @@ def test_settings_that_contradict_each_other(tmp_path):
     small = load_config(PipelineConfig, {"sources": [{"path": "x"}], "max_memory": LIMIT})
     assert small.shard_limit == 8 * MB
     assert small.limits().batch_bytes < 3 * MB
+    assert small.corpus_memory == LIMIT // 4
+
+
+def test_more_memory_is_no_other_run():
+    """Beyond 2 GiB: so a run that needs more goes on."""
+    runs = [
+        PipelineConfig.model_validate({"sources": [{"path": "x"}], "max_memory": memory})
+        for memory in ("2GiB", "9GB", "1GB")
+    ]
+    assert runs[0].identity() == runs[1].identity() != runs[2].identity()
+    assert runs[0].dedup_memory < runs[1].dedup_memory <= 9_000_000_000
+
+
+def test_dedup_beyond_its_memory_ends_with_the_same_bytes(corpus, tmp_path, tree, monkeypatch):
+    """With a bound that the corpus exceeds, dedup goes to disk; control: it does."""
+    folder, _ = corpus
+    Pipeline.from_toml(folder / "run.toml").run(tmp_path / "memory", quiet=True)
+    calls = []
+    inner = execution.find_on_disk
+    monkeypatch.setattr(
+        execution, "find_on_disk", lambda *a, **k: calls.append(k["memory"]) or inner(*a, **k)
+    )
+    monkeypatch.setattr(PipelineConfig, "corpus_memory", 20_000)
+    Pipeline.from_toml(folder / "run.toml").run(tmp_path / "disk", quiet=True)
+    assert calls == [20_000]
+    assert tree(tmp_path / "disk") == tree(tmp_path / "memory")
+
+
+def test_repeats_are_looked_for_within_the_bound_of_the_run():
+    config = PipelineConfig.model_validate(
+        {"sources": [{"path": "x"}], "max_memory": "1GB", "repeats": {"lines": {"enabled": True}}}
+    )
+    bounded = config.bounded_repeats()
+    assert bounded.lines.enabled
+    assert bounded.lines.max_memory == config.corpus_memory < 10**9
+    assert bounded.substrings.max_memory <= 10**9 // 2
+    told = config.model_copy(
+        update={
+            "repeats": config.repeats.model_validate({"substrings": {"max_memory": "9GB"}}),
+        }
+    )
+    assert told.bounded_repeats().substrings.max_memory == 9 * 10**9

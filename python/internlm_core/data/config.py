@@ -152,8 +152,24 @@ class PipelineConfig(Config):
     @property
     def corpus_memory(self) -> int:
         """Bytes that stages over all records may take beside what the process has already."""
-        left = max(self.max_memory - _PROCESS, self.max_memory // 4)
-        return min(left, self.dedup.max_memory or left)
+        return max(self.max_memory - _PROCESS, self.max_memory // 4)
+
+    @property
+    def dedup_memory(self) -> int:
+        """`corpus_memory`, or less where `dedup.max_memory` is."""
+        return min(self.corpus_memory, self.dedup.max_memory or self.corpus_memory)
+
+    def bounded_repeats(self) -> RepeatsConfig:
+        """`repeats`, of which no stage takes more than `corpus_memory`, unless it is told to."""
+        # Passages are looked for in all texts at hand, which are there beside.
+        shares = {"lines": 1, "substrings": 2}
+        bounded = {}
+        for name, share in shares.items():
+            stage = getattr(self.repeats, name)
+            if "max_memory" not in stage.model_fields_set:
+                memory = ByteSize(min(stage.max_memory, self.corpus_memory // share))
+                bounded[name] = stage.model_copy(update={"max_memory": memory})
+        return self.repeats.model_copy(update=bounded)
 
     def limits(self) -> ReadLimits:
         """The part of it that the readers need."""

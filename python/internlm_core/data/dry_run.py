@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import time
 from collections import Counter
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from internlm_core._streams import ReadMeter
+from internlm_core.data.ledger import DECISION
 from internlm_core.data.map_stages import MapStages
 from internlm_core.data.near_duplicates import find_duplicates
 from internlm_core.data.progress import file_size
 from internlm_core.data.readers import group_files, read_batches
+from internlm_core.data.records import SCHEMA
+from internlm_core.data.repeat_stages import repeat_stages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +43,8 @@ class DryRun:
         input_bytes: Size of all input files as they lie on disk.
         sample_bytes: How much of it was read.
         records: Records in the sample.
-        kept: Of those, kept by all stages; duplicates across samples are rare where those across
-            the whole input may not be, so this is an upper bound.
+        kept: Of those, kept by all stages; copies and repeated text across samples are rare where
+            those across the whole input may not be, so this is an upper bound.
         text_bytes: Bytes of text in the sample.
         rejected: Lines, rows and files that gave no record.
         dropped: Documents by stage and reason.
@@ -97,7 +102,7 @@ def dry_run(config: PipelineConfig, found: FoundFiles) -> DryRun:
         result.records += batch.records.height
         result.text_bytes += int(batch.records["text"].str.len_bytes().sum())
         result.rejected += sum(entry.is_record for entry in batch.rejected)
-        frames.append(decided.select("id", "text", "snapshot", "source", "stage", "reason"))
+        frames.append(decided.select(*SCHEMA, *DECISION))
     if frames:
         _finish(result, pl.concat(frames), config)
     return result
@@ -106,9 +111,12 @@ def dry_run(config: PipelineConfig, found: FoundFiles) -> DryRun:
 def _finish(result: DryRun, frame: pl.DataFrame, config: PipelineConfig) -> None:
     """What comes after the map stages: duplicates, and each record is compressed twice."""
     start = time.perf_counter()
-    for stage, reason in frame.select("stage", "reason").drop_nulls("stage").iter_rows():
-        result.dropped[stage, reason] += 1
+    result.dropped.update(frame.select("stage", "reason").drop_nulls("stage").iter_rows())
     left = frame.filter(pl.col("stage").is_null())
+    if config.repeats.enabled and left.height:
+        decided = _repeats(left, config)
+        result.dropped.update(decided.select("stage", "reason").drop_nulls("stage").iter_rows())
+        left = decided.filter(pl.col("stage").is_null())
     result.kept = left.height
     if config.dedup.enabled and left.height:
         copies = int((~find_duplicates(left, config.dedup, config.threads)["keep"]).sum())
@@ -118,6 +126,15 @@ def _finish(result: DryRun, frame: pl.DataFrame, config: PipelineConfig) -> None
     for _ in range(2):
         frame.write_parquet(io.BytesIO(), compression="zstd", compression_level=3)
     result.seconds += time.perf_counter() - start
+
+
+def _repeats(records: pl.DataFrame, config: PipelineConfig) -> pl.DataFrame:
+    """The records as the stages of `repeats` leave them; these work on files."""
+    with tempfile.TemporaryDirectory(prefix="dry-run-") as temporary:
+        part, folder = Path(temporary, "part.parquet"), Path(temporary, "repeats")
+        records.write_parquet(part)
+        (done,) = repeat_stages(config.repeats, [part], folder, config.threads, quiet=True)
+        return pl.read_parquet(done)
 
 
 def _first(batches: object) -> tuple[Batch | None, int]:

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from internlm_core.data.readers import group_files
 from internlm_core.data.repeat_stages import repeat_stages, test_files
 from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import Shards, WriteBehind, write_parquet
-from internlm_core.errors import DataError, InternalError
+from internlm_core.errors import InternalError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 
 _PER_BYTE, _PER_DOCUMENT = 1.5, 400
 """Memory that deduplication takes for a byte of text and for a document: measured, and some more."""
-_REPEATS_PER_BYTE = 3
-"""The same for the stages of `repeats`, which hold the texts before and after."""
 
 
 class Run:
@@ -167,18 +165,8 @@ class Run:
     def _repeats(self) -> None:
         if self._config.repeats.enabled and (parts := list(self._part_paths())):
             folder = self._folder.work / "repeats"
-            size, documents = self._open()
-            need = _REPEATS_PER_BYTE * size + _PER_DOCUMENT * documents
-            if need > self._config.corpus_memory:
-                memory = need + self._config.max_memory - self._config.corpus_memory
-                raise DataError(
-                    f"{self._folder.path}: the stages of [repeats] hold all {size / 1e9:.2f} GB of "
-                    f"text in memory at once, which takes about {memory / 1e9:.1f} GB; max_memory "
-                    f"is {self._config.max_memory / 1e9:.1f} GB. Run the same command with --set "
-                    f"max_memory={-(-memory // 10**9)}GB (what was read is kept), or leave "
-                    "[repeats] out; dedup alone takes any corpus"
-                )
-            repeat_stages(self._config.repeats, parts, folder, self._threads, quiet=self._quiet)
+            config = self._config.bounded_repeats()
+            repeat_stages(config, parts, folder, self._threads, quiet=self._quiet)
 
     def _open(self) -> tuple[int, int]:
         """Bytes and documents that the map stages left open."""
@@ -196,7 +184,7 @@ class Run:
         """What `find_duplicates` says of the open records, in order."""
         if not self._config.dedup.enabled:
             return None
-        memory = self._config.corpus_memory
+        memory = self._config.dedup_memory
         parts = [self._decided(part) for part in self._part_paths()]
         if self._config.dedup.index is not None:
             return self._dedup_with_index(Path(self._config.dedup.index), parts)
@@ -242,7 +230,7 @@ class Run:
             return index.compare(
                 [ParquetTexts(part, open_only=True) for part in parts],
                 self._folder.work / "dedup",
-                memory=self._config.corpus_memory,
+                memory=self._config.dedup_memory,
                 threads=self._threads,
                 quiet=self._quiet,
                 name=self._folder.path.name,
@@ -257,7 +245,7 @@ class Run:
         read, start = IdCheck(repeats=True), 0
         parts = list(self._part_paths())
         with (
-            WriteBehind() as behind,
+            closing(WriteBehind()) as behind,
             Task("Writing shards", len(parts), quiet=self._quiet) as task,
         ):
             output = Shards(self._folder, self._config.shard_limit, behind)

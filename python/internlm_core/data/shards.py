@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
     from pathlib import Path
-    from types import TracebackType
 
     from internlm_core.data.run_folder import RunFolder
 
@@ -61,15 +60,8 @@ class WriteBehind:
         while self._running:
             self._running.pop(0).result()
 
-    def __enter__(self) -> WriteBehind:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Wait for what has begun and forget the rest."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
