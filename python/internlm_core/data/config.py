@@ -161,8 +161,8 @@ class PipelineConfig(Config):
 
     def bounded_repeats(self) -> RepeatsConfig:
         """`repeats`, of which no stage takes more than `corpus_memory`, unless it is told to."""
-        # Passages are looked for in all texts at hand, which are there beside.
-        shares = {"lines": 1, "substrings": 2}
+        # Passages are looked for in all texts at once, which takes three times their size.
+        shares = {"lines": 1, "substrings": 3}
         bounded = {}
         for name, share in shares.items():
             stage = getattr(self.repeats, name)
