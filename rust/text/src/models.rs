@@ -18,8 +18,9 @@ const LEAST_CONFIDENCE: f32 = 0.1;
 /// Weight of a language's common words, by word, from which on they and the quick model are enough.
 const SURE_SHARE: f32 = 0.06;
 
-/// How often an answer is right, by what supports it: measured on paragraphs of manual pages in 23
-/// languages, every other one (`benches/language.py` measures it on the rest).
+/// How often an answer is right, by what supports it: measured on every other paragraph of manual pages in
+/// 23 languages. `benches/language.py` measures on those between, which are of the same pages and so not
+/// independent; of other kinds of text nothing was measured.
 mod odds {
     /// The quick model and the commonest words.
     pub const QUICK_AND_WORDS: f32 = 0.98;
