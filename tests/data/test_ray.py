@@ -108,16 +108,24 @@ def test_copies_in_every_block_leave_one(ray_cluster):
     assert set(found.filter(~pl.col("keep"))["jaccard"]) == {1.0}
 
 
-def test_a_dataset_of_unlike_texts_or_of_nothing(ray_cluster):
+def test_a_dataset_of_nothing_or_without_ids(ray_cluster):
     from internlm_core.data import ray
 
-    unlike = pa.table({"id": [2, 1], "text": ["a page of its own", None]})
-    found = decisions(ray.dedup(ray_cluster.data.from_arrow(unlike), partitions=2))
-    assert found.select("id", "keep", "cluster").rows() == [(1, True, 1), (2, True, 2)]
-    empty = ray.dedup(ray_cluster.data.from_arrow(unlike.slice(0, 0)), partitions=2)
+    table = pa.table({"id": [2, 1], "text": ["a page of its own", None]})
+    empty = ray.dedup(ray_cluster.data.from_arrow(table.slice(0, 0)), partitions=2)
     assert empty.count() == 0
+    assert empty.schema().names == ["id", "cluster", "keep", "jaccard", "duplicate_of"]
     with pytest.raises(DataError, match="no column 'id'"):
-        ray.dedup(ray_cluster.data.from_arrow(unlike.select(["text"])))
+        ray.dedup(ray_cluster.data.from_arrow(table.select(["text"])))
+
+
+@pytest.mark.slow
+def test_a_dataset_of_unlike_texts(ray_cluster):
+    from internlm_core.data import ray
+
+    table = pa.table({"id": [2, 1], "text": ["a page of its own", None]})
+    found = decisions(ray.dedup(ray_cluster.data.from_arrow(table), partitions=5))
+    assert found.select("id", "keep", "cluster").rows() == [(1, True, 1), (2, True, 2)]
 
 
 # --- without a cluster --------------------------------------------------------------------------

@@ -63,9 +63,11 @@ def dedup(
     data = require("ray.data", extra="ray")
     config = load_config(DedupConfig, {"threshold": threshold, **settings})
     schema = dataset.schema()
-    if schema is None:
+    if schema is not None:
+        steps.require_id(schema.names)
+    if schema is None or not dataset.limit(1).count():
+        # Blocks without rows never reach a step, so nobody would name their columns.
         return cast("ray_data.Dataset", data.from_arrow([_empty()]))
-    steps.require_id(schema.names)
     parts = partitions or max(1, 4 * int(ray.cluster_resources().get("CPU", 1)))
     told, work = config.model_dump_json(), _Work(parts, threads)
     signed = work.texts(dataset, _sign, told, parts, threads)
