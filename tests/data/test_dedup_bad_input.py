@@ -168,7 +168,7 @@ def test_estimates_of_very_large_sets_have_no_bias() -> None:
 # --- the stages of a run ----------------------------------------------------------------------------
 
 CONFIG = """
-batch_bytes = 4096
+batch_bytes = 40_000
 [[sources]]
 path = "raw.jsonl"
 source = "web"

@@ -114,7 +114,6 @@ def test_a_dataset_of_nothing_or_without_ids(ray_cluster):
     table = pa.table({"id": [2, 1], "text": ["a page of its own", None]})
     empty = ray.dedup(ray_cluster.data.from_arrow(table.slice(0, 0)), partitions=2)
     assert empty.count() == 0
-    assert empty.schema().names == ["id", "cluster", "keep", "jaccard", "duplicate_of"]
     with pytest.raises(DataError, match="no column 'id'"):
         ray.dedup(ray_cluster.data.from_arrow(table.select(["text"])))
 
