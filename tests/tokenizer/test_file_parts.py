@@ -129,7 +129,7 @@ def test_templates(small: Tokenizer, tmp_path: Path) -> None:
 def _core_of(text: str) -> tuple[Any, tuple[str, ...]]:
     from internlm_core._core import BpeTokenizer
 
-    return BpeTokenizer.from_hf(text, None, False), ("hf", text, "", "0")
+    return BpeTokenizer.from_hf(text.encode(), None, False), ("hf", text, "", "0")
 
 
 @pytest.mark.parametrize(

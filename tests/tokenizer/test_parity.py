@@ -230,7 +230,7 @@ def test_a_wrong_vocabulary_would_be_noticed(test_data: Path, hard_texts: list[s
     file["model"]["merges"].reverse()
     from internlm_core._core import BpeTokenizer
 
-    wrong = BpeTokenizer.from_hf(json.dumps(file), None, True)
+    wrong = BpeTokenizer.from_hf(json.dumps(file).encode(), None, True)
     right = Tokenizer.from_file(folder, parity=True)
     text = (test_data / "text/zh/sanguoyanyi.txt").read_text()[:300_000]
     assert wrong.encode(text, []).tolist() != right.encode(text).tolist()

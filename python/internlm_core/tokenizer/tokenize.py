@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     import numpy.typing as npt
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from internlm_core._core import ArrowColumn
 
     Ids = npt.NDArray[np.uint32]
     Special = Literal["all"] | Collection[str]
+    # Kind of file, its bytes, and what else it takes to load it again.
+    Source = tuple[str, bytes | str, Unpack[tuple[str, ...]]]
 
 __all__ = ["Tokenizer"]
 
@@ -36,10 +38,11 @@ class Tokenizer:
     Python string, which no UTF-8 text can hold, are replaced by U+FFFD.
     """
 
-    def __init__(self, core: BpeTokenizer, source: tuple[str, ...]) -> None:
+    def __init__(self, core: BpeTokenizer, source: Source) -> None:
         self._core = core
         # What `pickle` needs to make it again.
-        self._source = source
+        kind, data, *rest = source
+        self._source = (kind, data.encode() if isinstance(data, str) else data, *rest)
 
     @classmethod
     def from_file(
@@ -75,10 +78,10 @@ class Tokenizer:
                 data = path.read_bytes()
                 config = config_path.read_text("utf-8") if config_path.is_file() else None
                 core = BpeTokenizer.from_sentencepiece(data, config)
-                return cls(core, ("sentencepiece", data.decode("latin-1"), config or ""))
-            text = path.read_text("utf-8")
+                return cls(core, ("sentencepiece", data, config or ""))
+            data = path.read_bytes()
             config = config_path.read_text("utf-8") if config_path.is_file() else None
-            return cls._from_hf(text, config, parity)
+            return cls._from_hf(data, config, parity)
         except OSError as error:
             raise TokenizerError(f"{path}: can't be read: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -87,9 +90,9 @@ class Tokenizer:
             raise TokenizerError(f"{path}: {error}") from None
 
     @classmethod
-    def _from_hf(cls, text: str, config: str | None, parity: bool) -> Self:
-        core = BpeTokenizer.from_hf(text, config, parity)
-        return cls(core, ("hf", text, config or "", str(int(parity))))
+    def _from_hf(cls, data: bytes, config: str | None, parity: bool) -> Self:
+        core = BpeTokenizer.from_hf(data, config, parity)
+        return cls(core, ("hf", data, config or "", str(int(parity))))
 
     @classmethod
     def _from_tiktoken(cls, path: Path, pattern: str | None) -> Self:
@@ -102,7 +105,7 @@ class Tokenizer:
         specials = list(TIKTOKEN_SPECIALS.get(pattern, {}).items())
         ranks = path.read_bytes()
         core = BpeTokenizer.from_tiktoken(ranks, pattern, specials)
-        return cls(core, ("tiktoken", ranks.decode("latin-1"), pattern))
+        return cls(core, ("tiktoken", ranks, pattern))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self._source,)
@@ -350,26 +353,26 @@ class Tokenizer:
             with atomic_path(path) as partial:
                 partial.write_text(self._core.to_tiktoken(), "utf-8")
             return
-        kind, text, *rest = self._source
+        kind, data, *rest = self._source
         config = rest[0] if kind != "tiktoken" else ""
-        text = text if kind == "hf" else self._core.to_hf()
+        data = data if kind == "hf" else self._core.to_hf().encode()
         with atomic_path(path) as partial:
-            partial.write_text(text, "utf-8")
+            partial.write_bytes(data)
         if config:
             with atomic_path(path.with_name("tokenizer_config.json")) as partial:
                 partial.write_text(config, "utf-8")
 
 
-def _restore(source: tuple[str, ...]) -> Tokenizer:
+def _restore(source: tuple[str, bytes, Unpack[tuple[str, ...]]]) -> Tokenizer:
     """Make a pickled tokenizer again."""
-    kind, text, *rest = source
+    kind, data, *rest = source
     if kind == "hf":
-        core = BpeTokenizer.from_hf(text, rest[0] or None, rest[1] == "1")
+        core = BpeTokenizer.from_hf(data, rest[0] or None, rest[1] == "1")
     elif kind == "sentencepiece":
-        core = BpeTokenizer.from_sentencepiece(text.encode("latin-1"), rest[0] or None)
+        core = BpeTokenizer.from_sentencepiece(data, rest[0] or None)
     else:
         specials = list(TIKTOKEN_SPECIALS.get(rest[0], {}).items())
-        core = BpeTokenizer.from_tiktoken(text.encode("latin-1"), rest[0], specials)
+        core = BpeTokenizer.from_tiktoken(data, rest[0], specials)
     return Tokenizer(core, source)
 
 

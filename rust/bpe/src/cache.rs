@@ -117,7 +117,7 @@ fn key(text: &[u8], start: usize, length: usize) -> u128 {
 }
 
 #[inline(always)]
-fn fold(left: u64, right: u64) -> u64 {
+pub(crate) fn fold(left: u64, right: u64) -> u64 {
     let product =
         u128::from(left ^ 0x9E37_79B9_7F4A_7C15) * u128::from(right ^ 0xD1B5_4A32_D192_ED03);
     product as u64 ^ (product >> 64) as u64

@@ -1,11 +1,13 @@
 //! Vocabularies over characters: byte fallback, and which neighbours can ever join.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use crate::pieces::Ends;
 
 /// The mark that stands for a space in SentencePiece-style vocabularies.
 pub(crate) const SPACE_MARK: char = '\u{2581}';
+/// The same in UTF-8.
+pub(crate) const MARK: &[u8] = "\u{2581}".as_bytes();
 
 const UNKNOWN: u32 = u32::MAX;
 /// Characters below this have the class `1 + code`; other classes follow.
@@ -32,6 +34,45 @@ pub struct Characters {
     borders: Vec<bool>,
 }
 
+/// The class of the first character that is not ASCII.
+const FIRST_OTHER: u16 = ASCII as u16 + 1;
+
+/// Characters in the order in which they were met.
+struct Numbers {
+    /// A number for each character of the basic plane, 0 for one that was not met.
+    of: Vec<u16>,
+    astral: FxHashMap<char, u16>,
+    /// The character of each number from `FIRST_OTHER`, and how often it was met.
+    characters: Vec<(char, u32)>,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        let mut of = vec![0; BMP];
+        (0..ASCII).for_each(|code| of[code] = code as u16 + 1);
+        of[SPACE_MARK as usize] = of[usize::from(b' ')];
+        Self { of, astral: FxHashMap::default(), characters: Vec::new() }
+    }
+}
+
+impl Numbers {
+    fn number(&mut self, c: char) -> u16 {
+        let next = FIRST_OTHER + self.characters.len() as u16;
+        let number = match self.of.get_mut(c as usize) {
+            Some(number) => number,
+            None => self.astral.entry(c).or_default(),
+        };
+        if *number == 0 {
+            *number = next;
+            self.characters.push((c, 0));
+        }
+        if *number >= FIRST_OTHER {
+            self.characters[usize::from(*number - FIRST_OTHER)].1 += 1;
+        }
+        *number
+    }
+}
+
 /// How far a text was split.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Progress {
@@ -47,20 +88,21 @@ impl Characters {
     ) -> Self {
         let mut ids = FxHashMap::default();
         let mut ascii_ids = [UNKNOWN; ASCII];
-        let mut pairs: FxHashSet<(char, char)> = FxHashSet::default();
+        let mut numbers = Numbers::default();
+        // The longer tokens as numbers of their characters, 0 between them.
+        let mut tokens: Vec<u16> = Vec::new();
         for (token, id) in vocabulary {
             let mut characters = token.chars();
-            let Some(mut previous) = characters.next() else { continue };
+            let Some(first) = characters.next() else { continue };
             if characters.as_str().is_empty() {
-                ids.insert(previous as u32, id);
-                if previous.is_ascii() {
-                    ascii_ids[previous as usize] = id;
+                ids.insert(first as u32, id);
+                if first.is_ascii() {
+                    ascii_ids[first as usize] = id;
                 }
+                continue;
             }
-            for next in characters {
-                pairs.insert((previous, next));
-                previous = next;
-            }
+            tokens.extend(token.chars().map(|c| numbers.number(c)));
+            tokens.push(0);
         }
         // A space is written as the mark.
         if let Some(&mark) = ids.get(&(SPACE_MARK as u32)) {
@@ -76,38 +118,37 @@ impl Characters {
             row: 0,
             borders: vec![true; ASCII * ASCII],
         };
-        this.number_classes(&pairs);
+        this.join(&numbers, &tokens);
         this
     }
 
-    /// The most connected characters come first, so that the bits that text asks for lie together.
-    fn number_classes(&mut self, pairs: &FxHashSet<(char, char)>) {
-        let mut degree: FxHashMap<char, u32> = FxHashMap::default();
-        for &(left, right) in pairs {
-            *degree.entry(left).or_default() += 1;
-            *degree.entry(right).or_default() += 1;
+    /// The most frequent characters come first, so that the bits that text asks for lie together.
+    fn join(&mut self, numbers: &Numbers, tokens: &[u16]) {
+        let mut others: Vec<usize> = (0..numbers.characters.len()).collect();
+        others.sort_unstable_by_key(|&at| {
+            let (c, count) = numbers.characters[at];
+            (std::cmp::Reverse(count), c)
+        });
+        // Number → class: those of ASCII are the same.
+        let first = FIRST_OTHER;
+        let mut classes: Vec<u16> = (0..first).chain(others.iter().map(|_| 0)).collect();
+        for (class, &at) in (first..).zip(&others) {
+            classes[usize::from(first) + at] = class;
+            let c = numbers.characters[at].0;
+            match self.classes.get_mut(c as usize) {
+                Some(place) => *place = class,
+                None => _ = self.astral.insert(c as u32, class),
+            }
         }
-        let mut others: Vec<(u32, char)> = (degree.into_iter())
-            .filter(|&(c, _)| !c.is_ascii() && c != SPACE_MARK)
-            .map(|(c, degree)| (degree, c))
-            .collect();
-        others.sort_unstable_by(|a, b| b.cmp(a));
         for code in 0..ASCII {
             self.classes[code] = code as u16 + 1;
         }
         // Text may write a space or the mark itself; both are the mark.
         self.classes[SPACE_MARK as usize] = self.classes[usize::from(b' ')];
-        for (class, (_, c)) in (ASCII as u16 + 1..).zip(&others) {
-            match self.classes.get_mut(*c as usize) {
-                Some(place) => *place = class,
-                None => _ = self.astral.insert(*c as u32, class),
-            }
-        }
-        let count = ASCII + 1 + others.len();
-        self.row = count.div_ceil(64);
-        self.joins = vec![0; count * self.row];
-        for &(left, right) in pairs {
-            let (left, right) = (self.class(left as u32), self.class(right as u32));
+        self.row = classes.len().div_ceil(64);
+        self.joins = vec![0; classes.len() * self.row];
+        for pair in tokens.windows(2).filter(|pair| pair[0] != 0 && pair[1] != 0) {
+            let [left, right] = [pair[0], pair[1]].map(|number| classes[usize::from(number)]);
             self.joins[usize::from(left) * self.row + usize::from(right) / 64] |= 1 << (right % 64);
         }
         for (place, border) in self.borders.iter_mut().enumerate() {

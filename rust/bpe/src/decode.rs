@@ -11,6 +11,12 @@ pub struct Utf8Stream {
 }
 
 impl Utf8Stream {
+    /// Whether no start of a character waits for its rest.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.carry.is_empty()
+    }
+
     /// Text that is certain after these bytes.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         if self.carry.is_empty()

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use rustc_hash::FxHashMap;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::bytelevel::{byte_to_char, char_to_byte};
-use crate::characters::{Characters, SPACE_MARK};
+use crate::characters::{Characters, MARK, SPACE_MARK};
 use crate::hf_parts::{decoder, normalizer, pre_tokenizer, template, unsupported};
+use crate::names::{Key, Names};
 use crate::special::AddedToken;
+use crate::store::Pieces;
 use crate::tokenizer::{Alphabet, Tokenizer};
 use crate::{BpeError, Merges, Rule};
 
@@ -70,8 +72,8 @@ struct Model<'j> {
     _fuse_unk: bool,
 }
 
-/// Token → id, in which a token stands once.
-struct Vocab<'j>(FxHashMap<Cow<'j, str>, u32>);
+/// Token → id, in the order of the file.
+struct Vocab<'j>(Vec<(Cow<'j, str>, u32)>);
 
 impl<'de: 'j, 'j> Deserialize<'de> for Vocab<'j> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -84,16 +86,9 @@ impl<'de: 'j, 'j> Deserialize<'de> for Vocab<'j> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // InternLM2 has 92,544; a table that grows moves all it has.
-                let mut tokens =
-                    FxHashMap::with_capacity_and_hasher(1 << 17, rustc_hash::FxBuildHasher);
+                let mut tokens = Vec::with_capacity(1 << 16);
                 while let Some((Text(token), id)) = map.next_entry::<Text<'de>, u32>()? {
-                    if tokens.contains_key(&token) {
-                        return Err(A::Error::custom(format!(
-                            "model.vocab: {token:?} is listed twice"
-                        )));
-                    }
-                    tokens.insert(token, id);
+                    tokens.push((token, id));
                 }
                 Ok(Vocab(tokens))
             }
@@ -106,10 +101,27 @@ impl<'de: 'j, 'j> Deserialize<'de> for Vocab<'j> {
 #[derive(Deserialize)]
 struct Text<'j>(#[serde(borrow)] Cow<'j, str>);
 
-/// Old files write `"a b"`, new ones `["a", "b"]`.
+/// Left and right of a merge. Old files write `"a b"`, new ones `["a", "b"]`.
 enum Pair<'j> {
-    Joined(Cow<'j, str>),
-    Two(Cow<'j, str>, Cow<'j, str>),
+    Borrowed(&'j str, &'j str),
+    /// With an escape in one of them.
+    Owned(Box<(String, String)>),
+}
+
+impl<'j> Pair<'j> {
+    fn new(left: Cow<'j, str>, right: Cow<'j, str>) -> Self {
+        match (left, right) {
+            (Cow::Borrowed(left), Cow::Borrowed(right)) => Self::Borrowed(left, right),
+            (left, right) => Self::Owned(Box::new((left.into_owned(), right.into_owned()))),
+        }
+    }
+
+    fn parts(&self) -> (&str, &str) {
+        match self {
+            Self::Borrowed(left, right) => (left, right),
+            Self::Owned(both) => (&both.0, &both.1),
+        }
+    }
 }
 
 impl<'de: 'j, 'j> Deserialize<'de> for Pair<'j> {
@@ -123,11 +135,16 @@ impl<'de: 'j, 'j> Deserialize<'de> for Pair<'j> {
             }
 
             fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Pair::Joined(Cow::Borrowed(text)))
+                let space = text.as_bytes().iter().position(|&byte| byte == b' ');
+                let space = space.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))?;
+                Ok(Pair::Borrowed(&text[..space], &text[space + 1..]))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Pair::Joined(Cow::Owned(text.to_owned())))
+                let parts = text.split_once(' ');
+                let (left, right) =
+                    parts.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))?;
+                Ok(Pair::Owned(Box::new((left.to_owned(), right.to_owned()))))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
@@ -135,21 +152,12 @@ impl<'de: 'j, 'j> Deserialize<'de> for Pair<'j> {
                 let mut part = || parts.next_element::<Text<'de>>()?.ok_or(()).map_err(missing);
                 let (left, right) = (part()?.0, part()?.0);
                 match parts.next_element::<Text<'de>>()? {
-                    None => Ok(Pair::Two(left, right)),
+                    None => Ok(Pair::new(left, right)),
                     Some(_) => Err(A::Error::invalid_length(3, &"two parts")),
                 }
             }
         }
         deserializer.deserialize_any(Parts)
-    }
-}
-
-impl Pair<'_> {
-    fn parts(&self) -> Option<(&str, &str)> {
-        match self {
-            Self::Joined(text) => text.split_once(' '),
-            Self::Two(left, right) => Some((left, right)),
-        }
     }
 }
 
@@ -200,21 +208,20 @@ impl Tokenizer {
             normal.lead = cut.lead;
         }
         let added: Vec<AddedToken> = file.added_tokens.into_iter().map(Into::into).collect();
-        let vocab = &file.model.vocab.0;
-        let names = strings_by_id(vocab, &added)?;
-        let merges = merges(&file.model)?;
+        check_added(&added)?;
+        let vocab = &Names::new(file.model.vocab.0, added.len())?;
+        let merges = merges(vocab, &file.model.merges)?;
         let alphabet = match cut.splitter {
             Some(splitter) => Alphabet::bytes(splitter, byte_level_ids(vocab)?),
             None if file.model.byte_fallback && cut.marks_spaces => {
-                let vocabulary = vocab.iter().map(|(token, &id)| (token.as_ref(), id));
                 let byte_ids = fallback_ids(vocab)?;
-                if !vocab.contains_key(SPACE_MARK.encode_utf8(&mut [0; 4]) as &str) {
+                if vocab.get(SPACE_MARK.encode_utf8(&mut [0; 4])).is_none() {
                     return Err(BpeError::malformed(
                         "model.vocab",
                         "no token for the space mark '▁'",
                     ));
                 }
-                Alphabet::Characters(Box::new(Characters::new(vocabulary, byte_ids)))
+                Alphabet::Characters(Box::new(Characters::new(vocab.iter(), byte_ids)))
             }
             None => {
                 return Err(unsupported(
@@ -231,18 +238,7 @@ impl Tokenizer {
             let what = format!("{:?}, normalized and with a space,", token.content);
             return Err(unsupported("added_tokens", what, "normalized tokens without spaces"));
         }
-        let is_added = |id: u32| added.iter().any(|token| token.id == id);
-        let piece = |(id, name): (usize, &Option<&str>)| -> Result<Box<[u8]>, BpeError> {
-            let Some(name) = name else { return Ok(Box::default()) };
-            if is_added(id as u32) {
-                return Ok(name.as_bytes().into());
-            }
-            match &alphabet {
-                Alphabet::Bytes(..) => byte_level_piece(name),
-                Alphabet::Characters(_) => Ok(fallback_piece(name)),
-            }
-        };
-        let pieces = names.iter().enumerate().map(piece).collect::<Result<Vec<_>, _>>()?;
+        let pieces = pieces(vocab, &added, matches!(alphabet, Alphabet::Bytes(_)))?;
         let mut tokenizer = Self {
             pieces,
             merges,
@@ -305,95 +301,136 @@ fn check_model(model: &Model<'_>) -> Result<(), BpeError> {
     Ok(())
 }
 
-fn strings_by_id<'v>(
-    vocab: &'v FxHashMap<Cow<'_, str>, u32>,
-    added: &'v [AddedToken],
-) -> Result<Vec<Option<&'v str>>, BpeError> {
-    let ids = vocab.values().copied().chain(added.iter().map(|token| token.id));
-    let size = ids.max().map_or(0, |id| id as usize + 1);
-    // Ids far beyond the number of tokens are a fault of the file, not a reason to take all memory.
-    if size > 2 * (vocab.len() + added.len()) + 1024 {
-        return Err(BpeError::malformed(
-            "model.vocab",
-            format!("ids up to {} leave holes", size - 1),
-        ));
-    }
-    let mut names: Vec<Option<&str>> = vec![None; size];
-    for (token, &id) in vocab {
-        if let Some(other) = names[id as usize].replace(token.as_ref()) {
-            let problem = format!("id {id} is given to {other:?} and {token:?}");
-            return Err(BpeError::malformed("model.vocab", problem));
-        }
-    }
+fn check_added(added: &[AddedToken]) -> Result<(), BpeError> {
     let mut taken = FxHashMap::default();
     for token in added {
         if let Some(other) = taken.insert(token.id, &token.content) {
             let problem = format!("id {} is given to {other:?} and {:?}", token.id, token.content);
             return Err(BpeError::malformed("added_tokens", problem));
         }
-        names[token.id as usize] = Some(token.content.as_str());
     }
-    Ok(names)
+    Ok(())
 }
 
-fn merges(model: &Model<'_>) -> Result<Merges, BpeError> {
-    let vocab = &model.vocab.0;
-    Merges::check_sizes(vocab.len(), model.merges.len())?;
-    let mut merges = Merges::with_capacity(model.merges.len());
-    let mut both = String::new();
-    for (rank, pair) in model.merges.iter().enumerate() {
-        let field = || format!("model.merges[{rank}]");
-        let (left, right) =
-            pair.parts().ok_or_else(|| BpeError::malformed(field(), "not a pair"))?;
-        let id = |token: &str| {
-            let missing =
-                || BpeError::malformed(field(), format!("{token:?} is not in the vocabulary"));
-            vocab.get(token).copied().ok_or_else(missing)
-        };
-        both.clear();
-        both.push_str(left);
-        both.push_str(right);
-        let rule =
-            Rule { rank: rank as u32, left: id(left)?, right: id(right)?, result: id(&both)? };
-        if !merges.insert(rule) {
-            return Err(BpeError::malformed(field(), "listed twice"));
+/// The bytes of each id; added tokens are what their names spell.
+fn pieces(vocab: &Names<'_>, added: &[AddedToken], bytes: bool) -> Result<Pieces, BpeError> {
+    let names = vocab.by_id();
+    let most = added.iter().map(|token| token.id as usize + 1).chain([names.len()]).max();
+    let size = most.unwrap_or(0);
+    if size > 2 * (vocab.len() + added.len()) + 1024 {
+        let problem = format!("ids up to {} leave holes", size - 1);
+        return Err(BpeError::malformed("added_tokens", problem));
+    }
+    let is_added: FxHashSet<u32> = added.iter().map(|token| token.id).collect();
+    let mut pieces = Pieces::with_capacity(size, size * 8);
+    for (name, id) in names.iter().zip(0..) {
+        pieces.push_with(|out| match name {
+            Some(name) if !is_added.contains(&id) => match bytes {
+                true => byte_level_piece(name, out),
+                false => Ok(fallback_piece(name, out)),
+            },
+            _ => Ok(()),
+        })?;
+    }
+    for token in added {
+        pieces.set(token.id, token.content.as_bytes());
+    }
+    Ok(pieces)
+}
+
+/// How many merges are looked up together: what one asks for arrives while others are asked for.
+const TOGETHER: usize = 64;
+
+fn merges(vocab: &Names<'_>, pairs: &[Pair<'_>]) -> Result<Merges, BpeError> {
+    Merges::check_sizes(vocab.by_id().len(), pairs.len())?;
+    let mut merges = Merges::with_capacity(pairs.len());
+    let mut rank = 0;
+    for some in pairs.chunks(TOGETHER) {
+        let mut keys: [Option<[Key; 3]>; TOGETHER] = [None; TOGETHER];
+        for (place, pair) in keys.iter_mut().zip(some) {
+            let (left, right) = pair.parts();
+            let three = [vocab.key(left), vocab.key(right), vocab.key_of_two(left, right)];
+            three.iter().for_each(|&key| vocab.prefetch(key));
+            *place = Some(three);
+        }
+        let mut rules = [None; TOGETHER];
+        for ((place, pair), keys) in rules.iter_mut().zip(some).zip(keys.iter().flatten()) {
+            let (left, right) = pair.parts();
+            let rule = Rule {
+                rank,
+                left: find(vocab, keys[0], rank, || left.into())?,
+                right: find(vocab, keys[1], rank, || right.into())?,
+                result: find(vocab, keys[2], rank, || [left, right].concat().into())?,
+            };
+            merges.prefetch_pair(rule.left, rule.right);
+            *place = Some(rule);
+            rank += 1;
+        }
+        for rule in rules.into_iter().flatten() {
+            if !merges.insert(rule) {
+                let field = format!("model.merges[{}]", rule.rank);
+                return Err(BpeError::malformed(field, "listed twice"));
+            }
         }
     }
     Ok(merges)
 }
 
-fn byte_level_ids(vocab: &FxHashMap<Cow<'_, str>, u32>) -> Result<[u32; 256], BpeError> {
+#[inline(always)]
+fn find<'t>(
+    vocab: &Names<'_>,
+    key: Key,
+    rank: u32,
+    token: impl Fn() -> Cow<'t, str>,
+) -> Result<u32, BpeError> {
+    vocab.find(key, &token).ok_or_else(|| {
+        let problem = format!("{:?} is not in the vocabulary", token());
+        BpeError::malformed(format!("model.merges[{rank}]"), problem)
+    })
+}
+
+fn byte_level_ids(vocab: &Names<'_>) -> Result<[u32; 256], BpeError> {
     let mut ids = [0; 256];
     for byte in 0..=255u8 {
         let name = byte_to_char(byte).to_string();
-        ids[usize::from(byte)] = *vocab.get(name.as_str()).ok_or_else(|| {
+        ids[usize::from(byte)] = vocab.get(&name).ok_or_else(|| {
             BpeError::malformed("model.vocab", format!("no token for byte 0x{byte:02X} ({name:?})"))
         })?;
     }
     Ok(ids)
 }
 
-fn fallback_ids(vocab: &FxHashMap<Cow<'_, str>, u32>) -> Result<[u32; 256], BpeError> {
+fn fallback_ids(vocab: &Names<'_>) -> Result<[u32; 256], BpeError> {
     let mut ids = [0; 256];
     for (byte, id) in ids.iter_mut().enumerate() {
         let name = format!("<0x{byte:02X}>");
-        *id = *vocab.get(name.as_str()).ok_or_else(|| {
+        *id = vocab.get(&name).ok_or_else(|| {
             BpeError::malformed("model.vocab", format!("byte_fallback without token {name:?}"))
         })?;
     }
     Ok(ids)
 }
 
-fn byte_level_piece(name: &str) -> Result<Box<[u8]>, BpeError> {
-    let bytes: Option<Vec<u8>> = name.chars().map(char_to_byte).collect();
-    let problem = || BpeError::malformed("model.vocab", format!("{name:?} is not byte-level"));
-    bytes.map(Into::into).ok_or_else(problem)
+fn byte_level_piece(name: &str, out: &mut Vec<u8>) -> Result<(), BpeError> {
+    for c in name.chars() {
+        let problem = || BpeError::malformed("model.vocab", format!("{name:?} is not byte-level"));
+        out.push(char_to_byte(c).ok_or_else(problem)?);
+    }
+    Ok(())
 }
 
-fn fallback_piece(name: &str) -> Box<[u8]> {
+fn fallback_piece(name: &str, out: &mut Vec<u8>) {
     let hex = name.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     match hex.filter(|hex| hex.len() == 2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-        Some(byte) => [byte].into(),
-        None => name.replace(SPACE_MARK, " ").into_bytes().into(),
+        Some(byte) => out.push(byte),
+        None => {
+            let mut rest = name.as_bytes();
+            while let Some(at) = rest.windows(MARK.len()).position(|part| part == MARK) {
+                out.extend_from_slice(&rest[..at]);
+                out.push(b' ');
+                rest = &rest[at + MARK.len()..];
+            }
+            out.extend_from_slice(rest);
+        }
     }
 }

@@ -59,7 +59,7 @@ impl Tokenizer {
             .collect();
         let mut seen = FxHashMap::default();
         let mut names = Vec::with_capacity(self.pieces.len());
-        for (id, piece) in (0..).zip(&self.pieces) {
+        for (id, piece) in (0..).zip(self.pieces.iter()) {
             let name = match (added.get(&id), &self.alphabet) {
                 (Some(name), _) => (*name).to_owned(),
                 (None, Alphabet::Bytes(_)) => {
@@ -152,8 +152,7 @@ impl Tokenizer {
                     }
                     Item::Ids(ids) => {
                         for &id in ids {
-                            let name =
-                                String::from_utf8_lossy(&self.pieces[id as usize]).into_owned();
+                            let name = String::from_utf8_lossy(&self.pieces[id]).into_owned();
                             written.push(json!({"SpecialToken": {"id": name, "type_id": kind}}));
                             special.insert(
                                 name.clone(),

@@ -113,10 +113,13 @@ impl Merges {
         if !self.results.iter().any(|result| ids.contains(result)) {
             return;
         }
-        let rules = self.sorted();
-        *self = Self::with_capacity(rules.len());
-        for rule in rules.into_iter().filter(|rule| !ids.contains(&rule.result)) {
-            self.insert(rule);
+        for slot in self.buckets.iter_mut().flatten().filter(|slot| **slot != 0) {
+            let rank = (*slot & RANKS) as usize - 1;
+            if ids.contains(&self.results[rank]) {
+                // Of a pair that no text has: what came after it in its bucket stays to be found.
+                *slot |= !RANKS;
+                self.len -= 1;
+            }
         }
     }
 
@@ -141,7 +144,8 @@ impl Merges {
             let result = self.results[rank as usize];
             Rule { rank, left: left as u32, right: right as u32, result }
         };
-        let slots = self.buckets.iter().flatten().filter(|&&slot| slot != 0);
+        let slots = self.buckets.iter().flatten();
+        let slots = slots.filter(|&&slot| slot != 0 && slot | RANKS != u64::MAX);
         let mut rules: Vec<_> = slots.map(rule).collect();
         rules.sort_unstable();
         rules

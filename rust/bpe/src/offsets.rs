@@ -2,12 +2,11 @@
 
 use crate::BpeError;
 use crate::cache::Cache;
+use crate::characters::MARK;
 use crate::encode::Stop;
 use crate::normal::Change;
 use crate::special::{Allowed, Part};
 use crate::tokenizer::{Alphabet, Tokenizer};
-
-const MARK: &[u8] = "\u{2581}".as_bytes();
 
 impl Tokenizer {
     /// Ids of a text, and for each where in the text it starts and ends, one after the other: in
@@ -95,7 +94,7 @@ impl Tokenizer {
 
     /// Where a token that starts at a place of the text ends.
     pub(crate) fn after(&self, text: &[u8], at: usize, id: u32) -> usize {
-        let piece = &*self.pieces[id as usize];
+        let piece = &self.pieces[id];
         match self.alphabet {
             Alphabet::Bytes(_) => at + piece.len(),
             Alphabet::Characters(_) => piece.iter().fold(at, |at, &byte| {

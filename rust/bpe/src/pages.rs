@@ -14,6 +14,8 @@ pub(crate) unsafe trait Zero: Copy {}
 // SAFETY: integers, and arrays of them.
 unsafe impl Zero for u64 {}
 // SAFETY: as above.
+unsafe impl Zero for u128 {}
+// SAFETY: as above.
 unsafe impl<T: Zero, const N: usize> Zero for [T; N] {}
 
 /// A table of fixed length that starts as zeros.

@@ -112,7 +112,7 @@ impl Tokenizer {
             pieces[token.id as usize] = token.content.as_bytes().into();
         }
         Ok(Self {
-            pieces,
+            pieces: pieces.into_iter().collect(),
             merges,
             alphabet: Alphabet::bytes(Splitter::Known(pattern), byte_ids),
             normal: Default::default(),

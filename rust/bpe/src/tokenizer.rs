@@ -10,6 +10,7 @@ use crate::junctions::Junctions;
 use crate::normal::{Change, Lead, Normal};
 use crate::regexes::Regexes;
 use crate::special::{AddedToken, Allowed, Group};
+use crate::store::Pieces;
 use crate::template::Template;
 use crate::{BpeError, Merges, Pattern};
 
@@ -51,7 +52,7 @@ impl Alphabet {
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     /// Id → the bytes it stands for; for added tokens their written form.
-    pub(crate) pieces: Vec<Box<[u8]>>,
+    pub(crate) pieces: Pieces,
     pub(crate) merges: Merges,
     pub(crate) alphabet: Alphabet,
     pub(crate) normal: Normal,
@@ -80,8 +81,7 @@ impl Tokenizer {
     /// # Errors
     /// The id is outside the vocabulary.
     pub fn piece(&self, id: u32) -> Result<&[u8], BpeError> {
-        let piece = self.pieces.get(id as usize);
-        piece.map(AsRef::as_ref).ok_or(BpeError::UnknownId { id, size: self.pieces.len() })
+        self.pieces.get(id).ok_or(BpeError::UnknownId { id, size: self.pieces.len() })
     }
 
     /// The id that stands for exactly these bytes: an added token of this name, else what encoding
@@ -94,13 +94,13 @@ impl Tokenizer {
         }
         let is_added = |id: u32| self.added.iter().any(|token| token.id == id);
         let ids = (0..self.pieces.len() as u32).rev();
-        let mut same = ids.filter(|&id| *self.pieces[id as usize] == *bytes && !is_added(id));
+        let mut same = ids.filter(|&id| self.pieces[id] == *bytes && !is_added(id));
         same.next().filter(|_| !bytes.is_empty())
     }
 
     /// All pieces by id.
     #[must_use]
-    pub fn pieces(&self) -> &[Box<[u8]>] {
+    pub fn pieces(&self) -> &Pieces {
         &self.pieces
     }
 
@@ -142,7 +142,7 @@ impl Tokenizer {
 
     /// Where byte pieces can be cut further.
     pub(crate) fn junctions<'s>(&'s self, bytes: &'s Bytes) -> &'s Junctions {
-        bytes.junctions.get_or_init(|| Junctions::new(self.pieces.iter().map(AsRef::as_ref)))
+        bytes.junctions.get_or_init(|| Junctions::new(self.pieces.iter()))
     }
 
     /// The ranks of all pairs of ASCII characters, row by row of the left one.
@@ -173,7 +173,7 @@ impl Tokenizer {
     pub fn overlay(&mut self, names: &[AddedToken], parity: bool) -> Result<(), BpeError> {
         for name in names {
             self.piece(name.id)?;
-            self.pieces[name.id as usize] = name.content.as_bytes().into();
+            self.pieces.set(name.id, name.content.as_bytes());
             self.added.retain(|token| token.id != name.id);
             self.added.push(name.clone());
         }
@@ -230,8 +230,8 @@ impl Tokenizer {
         }
         let whole = self.whole.get_or_init(|| {
             let named = |id: u32| self.added.iter().any(|token| token.id == id);
-            let pieces = (0..).zip(&self.pieces).filter(|&(id, _)| !named(id));
-            pieces.map(|(id, piece)| (piece.clone(), id)).collect()
+            let pieces = (0..).zip(self.pieces.iter()).filter(|&(id, _)| !named(id));
+            pieces.map(|(id, piece)| (piece.into(), id)).collect()
         });
         whole.get(piece).copied()
     }
@@ -291,7 +291,7 @@ impl Tokenizer {
         for token in self.always.tokens() {
             hash.update(format!("always {} {:?}\n", token.id, token.content));
         }
-        for piece in &self.pieces {
+        for piece in self.pieces.iter() {
             hash.update((piece.len() as u64).to_le_bytes());
             hash.update(piece);
         }

@@ -239,7 +239,7 @@ impl Growing {
             pieces.push(name.as_bytes().into());
         }
         Tokenizer {
-            pieces,
+            pieces: pieces.into_iter().collect(),
             merges: self.merges,
             alphabet,
             normal: Default::default(),

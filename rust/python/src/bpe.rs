@@ -1,24 +1,24 @@
 //! Bindings of the `internlm-bpe` crate.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow_array::{LargeListArray, UInt32Array};
 use arrow_buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType, Field};
 use internlm_bpe::{
-    Allowed, Caches, Cuts, HfOptions, Pattern, Step, Stop, Symbols, TrainOptions, Utf8Stream,
-    WordCounts, train,
+    Allowed, Caches, Cuts, HfOptions, Pattern, Step, Stop, Symbols, TrainOptions, WordCounts, train,
 };
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::arrow::{ArrowColumn, StrColumn};
+use crate::bpe_stream::{BpeStream, Texts};
 use crate::error::{
-    InternalError, TokenizerError, detached, detached_result, in_pool, panicked, pool,
+    InternalError, TokenizerError, detached, detached_result, in_pool, kept_pool, panicked,
 };
 
 fn pattern_named(name: &str) -> PyResult<Pattern> {
@@ -39,7 +39,7 @@ type Batch<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray1<i64>>);
 /// Ids, and where each starts and ends in the text.
 type Placed<'py> = (Bound<'py, PyArray1<u32>>, Bound<'py, PyArray2<i64>>);
 
-fn bpe_error(error: internlm_bpe::BpeError) -> PyErr {
+pub(crate) fn bpe_error(error: internlm_bpe::BpeError) -> PyErr {
     TokenizerError::new_err(error.to_string())
 }
 
@@ -84,14 +84,16 @@ fn interruptible<T: Send>(
 
 #[pyclass(frozen, module = "internlm_core._core")]
 pub struct BpeTokenizer {
-    inner: Arc<internlm_bpe::Tokenizer>,
+    pub(crate) inner: Arc<internlm_bpe::Tokenizer>,
     /// What calls remember, one a thread.
     caches: Caches,
+    /// Python strings of the ids that were streamed.
+    pub(crate) texts: OnceLock<Texts>,
 }
 
 impl BpeTokenizer {
     fn new(inner: internlm_bpe::Tokenizer) -> Self {
-        Self { inner: Arc::new(inner), caches: Caches::default() }
+        Self { inner: Arc::new(inner), caches: Caches::default(), texts: OnceLock::new() }
     }
 
     fn allowed(&self, names: Option<Vec<String>>) -> PyResult<Allowed> {
@@ -111,7 +113,7 @@ impl BpeTokenizer {
     ) -> PyResult<(Vec<u32>, Vec<i64>)> {
         let (allowed, rows) = (self.allowed(allowed)?, texts.rows());
         let size = rows.iter().map(|row| row.map_or(0, str::len)).sum();
-        let pool = pool(threads)?;
+        let pool = kept_pool(threads)?;
         interruptible(py, size, |stop| {
             pool.install(|| self.inner.encode_batch(&rows, &allowed, &self.caches, stop))
         })
@@ -122,9 +124,11 @@ impl BpeTokenizer {
 impl BpeTokenizer {
     #[staticmethod]
     #[pyo3(signature = (json, config=None, parity=false))]
-    fn from_hf(py: Python<'_>, json: &str, config: Option<&str>, parity: bool) -> PyResult<Self> {
+    fn from_hf(py: Python<'_>, json: &[u8], config: Option<&str>, parity: bool) -> PyResult<Self> {
         let options = HfOptions { parity };
         let inner = detached_result(py, TokenizerError::new_err, || {
+            let json = std::str::from_utf8(json)
+                .map_err(|_| internlm_bpe::BpeError::malformed("file", "is not UTF-8 text"))?;
             let mut inner = internlm_bpe::Tokenizer::from_hf(json, options)?;
             if let Some(config) = config {
                 inner.overlay_config(config, options)?;
@@ -315,36 +319,6 @@ impl BpeTokenizer {
         let ids = ids.as_slice()?;
         let bytes = detached_result(py, TokenizerError::new_err, || self.inner.decode_bytes(ids))?;
         Ok(PyBytes::new(py, &bytes))
-    }
-}
-
-#[pyclass(module = "internlm_core._core")]
-pub struct BpeStream {
-    inner: Arc<internlm_bpe::Tokenizer>,
-    stream: Utf8Stream,
-    /// Whether a space at the start is still to be taken away.
-    leads: bool,
-}
-
-#[pymethods]
-impl BpeStream {
-    #[new]
-    fn new(tokenizer: &BpeTokenizer) -> Self {
-        let inner = Arc::clone(&tokenizer.inner);
-        Self { leads: inner.leads(), inner, stream: Utf8Stream::default() }
-    }
-
-    fn push(&mut self, token: u32) -> PyResult<String> {
-        let mut piece = self.inner.piece(token).map_err(bpe_error)?;
-        if self.leads && !piece.is_empty() {
-            self.leads = false;
-            piece = piece.strip_prefix(b" ").unwrap_or(piece);
-        }
-        Ok(self.stream.push(piece))
-    }
-
-    fn flush(&mut self) -> String {
-        self.stream.flush()
     }
 }
 

@@ -52,7 +52,7 @@ pub fn in_pool<T: Send>(
 type Pools = Vec<(u32, usize, Arc<ThreadPool>)>;
 
 /// A pool that calls share: new threads for each would leave an arena of freed memory behind.
-fn kept_pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
+pub fn kept_pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
     static POOLS: Mutex<Pools> = Mutex::new(Vec::new());
     // A forked process has its parent's pools without their threads, and perhaps their lock.
     let process = std::process::id();

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod arrow;
 mod bpe;
+mod bpe_stream;
 mod dedup;
 mod dedup_work;
 mod error;
