@@ -5,6 +5,7 @@
 //! and no pattern (InternLM2). Priority is always the rank of a merge, never a token id.
 
 mod batch;
+mod blocks;
 mod bytelevel;
 mod cache;
 mod characters;

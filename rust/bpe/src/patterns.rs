@@ -3,6 +3,9 @@
 //! Each follows the regular expression that stands above it, alternative by alternative; a pattern
 //! that is not in this list is refused when a file is loaded, never guessed.
 
+#[cfg(target_arch = "x86_64")]
+use crate::blocks::starts;
+use crate::blocks::{BLOCK, Starts};
 use crate::junctions::Junctions;
 use crate::pieces::Ends;
 use crate::scan::Scan;
@@ -54,13 +57,47 @@ impl Pattern {
         junctions: Option<&Junctions>,
         ends: &mut Ends,
     ) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+        {
+            // SAFETY: the features were just found.
+            return unsafe { self.split_avx2(text, progress, junctions, ends) };
+        }
         let scan = Scan::new(text);
-        let bytes = text.as_bytes();
+        let mut work = Filling { bytes: text.as_bytes(), progress, junctions, ends };
         match self {
-            Self::Gpt2 => fill(bytes, progress, junctions, ends, |start| scan.gpt2(start)),
-            Self::Cl100k => fill(bytes, progress, junctions, ends, |start| scan.gpt4(start, 3)),
-            Self::Qwen => fill(bytes, progress, junctions, ends, |start| scan.gpt4(start, 1)),
-            Self::O200k => fill(bytes, progress, junctions, ends, |start| scan.gpt4o(start)),
+            Self::Gpt2 => work.fill(|start| scan.gpt2(start), |_| None),
+            Self::Cl100k => work.fill(|start| scan.gpt4(start, 3), |_| None),
+            Self::Qwen => work.fill(|start| scan.gpt4(start, 1), |_| None),
+            Self::O200k => work.fill(|start| scan.gpt4o(start), |_| None),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+    fn split_avx2(
+        self,
+        text: &str,
+        progress: &mut Progress,
+        junctions: Option<&Junctions>,
+        ends: &mut Ends,
+    ) {
+        let scan = Scan::new(text);
+        let mut work = Filling { bytes: text.as_bytes(), progress, junctions, ends };
+        match self {
+            Self::Gpt2 => work.fill(|start| scan.gpt2(start), |_| None),
+            Self::Cl100k => {
+                work.fill(|start| scan.gpt4(start, 3), |block| Some(starts::<3, false>(block)));
+            }
+            Self::Qwen => {
+                work.fill(|start| scan.gpt4(start, 1), |block| Some(starts::<1, false>(block)));
+            }
+            Self::O200k => {
+                work.fill(|start| scan.gpt4o(start), |block| Some(starts::<3, true>(block)));
+            }
         }
     }
 
@@ -85,30 +122,59 @@ pub(crate) struct Progress {
     piece_end: usize,
 }
 
-#[inline(always)]
-fn fill(
-    bytes: &[u8],
-    progress: &mut Progress,
-    junctions: Option<&Junctions>,
-    ends: &mut Ends,
-    next: impl Fn(usize) -> usize,
-) {
-    let Progress { mut at, mut piece_end } = *progress;
-    while at < bytes.len() && !ends.is_full() {
-        if piece_end <= at {
-            piece_end = next(at);
+/// A text on its way into `ends`.
+struct Filling<'t, 's> {
+    bytes: &'t [u8],
+    progress: &'s mut Progress,
+    junctions: Option<&'s Junctions>,
+    ends: &'s mut Ends,
+}
+
+impl Filling<'_, '_> {
+    /// Until `ends` is full or the text ends; `next` finds the end of the piece that starts at a
+    /// place, `block` many at once where it can.
+    #[inline(always)]
+    fn fill(
+        &mut self,
+        next: impl Fn(usize) -> usize,
+        block: impl Fn(&[u8; BLOCK]) -> Option<Starts>,
+    ) {
+        let Progress { mut at, mut piece_end } = *self.progress;
+        // Before this place blocks are of no use.
+        let mut hard = 0;
+        while at < self.bytes.len() && !self.ends.is_full() {
+            if piece_end <= at {
+                if at >= hard
+                    && let Some(bytes) = self.bytes[at..].first_chunk::<BLOCK>()
+                    && bytes[..8].iter().fold(0, |all, byte| all | byte) < 0x80
+                    && let Some(starts) = block(bytes)
+                {
+                    let begin = at;
+                    at = self.ends.push_bits(at, starts.bits);
+                    hard = match starts.hard {
+                        BLOCK if at > begin => at,
+                        BLOCK => at + 1,
+                        hard => begin + hard + 1,
+                    };
+                    if at > begin {
+                        piece_end = at;
+                        continue;
+                    }
+                }
+                piece_end = next(at);
+            }
+            at = match self.junctions {
+                Some(junctions) if piece_end - at > 3 && self.bytes[piece_end - 1] >= 0x80 => {
+                    junctions.split(self.bytes, at, piece_end, self.ends)
+                }
+                _ => {
+                    self.ends.push(piece_end);
+                    piece_end
+                }
+            };
         }
-        at = match junctions {
-            Some(junctions) if piece_end - at > 3 && bytes[piece_end - 1] >= 0x80 => {
-                junctions.split(bytes, at, piece_end, ends)
-            }
-            _ => {
-                ends.push(piece_end);
-                piece_end
-            }
-        };
+        *self.progress = Progress { at, piece_end };
     }
-    *progress = Progress { at, piece_end };
 }
 
 #[cfg(test)]

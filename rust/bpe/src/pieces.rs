@@ -39,6 +39,22 @@ impl Ends {
         self.len += usize::from(is_end);
     }
 
+    /// Adds an end for each bit, `from` on, as far as there is room; returns the last, or `from`.
+    #[inline(always)]
+    pub(crate) fn push_bits(&mut self, from: usize, mut bits: u64) -> usize {
+        let mut last = from;
+        for place in &mut self.at[self.len..] {
+            if bits == 0 {
+                break;
+            }
+            last = from + bits.trailing_zeros() as usize;
+            *place = last;
+            self.len += 1;
+            bits &= bits - 1;
+        }
+        last
+    }
+
     /// The ends so far; the next ones start afresh.
     pub(crate) fn take(&mut self) -> &[usize] {
         let len = std::mem::take(&mut self.len);
