@@ -41,8 +41,8 @@ class Tokenizer:
     def __init__(self, core: BpeTokenizer, source: Source) -> None:
         self._core = core
         # What `pickle` needs to make it again.
-        kind, data, *rest = source
-        self._source = (kind, data.encode() if isinstance(data, str) else data, *rest)
+        data = source[1].encode() if isinstance(source[1], str) else source[1]
+        self._source = (source[0], data, *source[2:])
 
     @classmethod
     def from_file(
@@ -353,7 +353,7 @@ class Tokenizer:
             with atomic_path(path) as partial:
                 partial.write_text(self._core.to_tiktoken(), "utf-8")
             return
-        kind, data, *rest = self._source
+        kind, data, rest = self._source[0], self._source[1], self._source[2:]
         config = rest[0] if kind != "tiktoken" else ""
         data = data if kind == "hf" else self._core.to_hf().encode()
         with atomic_path(path) as partial:
@@ -365,7 +365,7 @@ class Tokenizer:
 
 def _restore(source: tuple[str, bytes, Unpack[tuple[str, ...]]]) -> Tokenizer:
     """Make a pickled tokenizer again."""
-    kind, data, *rest = source
+    kind, data, rest = source[0], source[1], source[2:]
     if kind == "hf":
         core = BpeTokenizer.from_hf(data, rest[0] or None, rest[1] == "1")
     elif kind == "sentencepiece":
