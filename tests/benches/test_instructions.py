@@ -1,4 +1,4 @@
-"""Statistics and encoding cost no more instructions a byte than when the figures were stored."""
+"""The statistics cost no more instructions a byte than when the figures were stored."""
 
 from __future__ import annotations
 

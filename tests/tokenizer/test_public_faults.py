@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,23 @@ def test_memory_does_not_grow_with_distinct_text(internlm2: Tokenizer) -> None:
 
 
 def test_identifiers_of_all_scripts(test_data: Path) -> None:
-    """jinja2's pattern of characters for identifiers: hundreds of ranges of combining marks."""
+    """jinja2's pattern of characters for identifiers: hundreds of ranges of combining marks.
+
+    The reference's NFC does not know the marks that came with Unicode 11 and later, and leaves them
+    in the wrong order; Python's knows them.
+    """
     tokenizers = pytest.importorskip("tokenizers")
     identifiers = pytest.importorskip("jinja2._identifier")
     pattern = identifiers.pattern.pattern
     for name in ("internlm2", "qwen3"):
         folder = test_data / "tokenizers" / name
         reference = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        want = reference.encode(pattern, add_special_tokens=False).ids
+        text = pattern
+        if name == "qwen3":
+            assert reference.normalizer.normalize_str("\u07f3\u07fd") == "\u07f3\u07fd"
+            reference.normalizer = None
+            text = unicodedata.normalize("NFC", pattern)
+        want = reference.encode(text, add_special_tokens=False).ids
         assert Tokenizer.from_file(folder, parity=True).encode(pattern).tolist() == want
 
 
