@@ -327,7 +327,10 @@ fn pieces(vocab: &Names<'_>, added: &[AddedToken], bytes: bool) -> Result<Pieces
         pieces.push_with(|out| match name {
             Some(name) if !is_added.contains(&id) => match bytes {
                 true => byte_level_piece(name, out),
-                false => Ok(fallback_piece(name, out)),
+                false => {
+                    fallback_piece(name, out);
+                    Ok(())
+                }
             },
             _ => Ok(()),
         })?;

@@ -130,7 +130,7 @@ unsafe extern "C" fn push(
     let token = unsafe { Borrowed::from_ptr(py, token) };
     let next = || stream.next(py, token.extract::<u32>()?);
     let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(next));
-    match next.map_err(panicked).flatten() {
+    match next.map_err(panicked).and_then(|text| text) {
         Ok(text) => text.into_ptr(),
         Err(error) => {
             error.restore(py);
