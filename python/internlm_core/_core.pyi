@@ -159,6 +159,15 @@ def normalise_urls(urls: _ArrowStrings) -> ArrowColumn:
 
 def registered_domain(url: str, private: bool = True) -> str | None: ...
 
+def json_documents(
+    parts: list[tuple[bytes, int, int]], text_keys: list[str], limit: int, threads: int = 0
+) -> list[tuple[ArrowColumn, ArrowColumn, ArrowColumn, ArrowColumn]] | None:
+    """Columns text, source, url and snapshot of the whole lines in `bytes[start:end]`, in order.
+
+    None where a line is longer than `limit`, no JSON object with a string under one of `text_keys`
+    (the first of them wins), or needs mending.
+    """
+
 # --- dedup --------------------------------------------------------------------------------------
 
 def find_duplicates(

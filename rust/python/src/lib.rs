@@ -11,6 +11,7 @@ mod bpe_stream;
 mod dedup;
 mod dedup_work;
 mod error;
+mod json_lines;
 mod lend;
 mod repeats;
 mod text;
@@ -28,6 +29,7 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
         text::register(module)?;
         web::register(module)?;
+        json_lines::register(module)?;
         dedup::register(module)?;
         repeats::register(module)?;
         bpe::register(module)
