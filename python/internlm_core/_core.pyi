@@ -158,7 +158,6 @@ def normalise_urls(urls: _ArrowStrings) -> ArrowColumn:
     """Null where there is no web address."""
 
 def registered_domain(url: str, private: bool = True) -> str | None: ...
-
 def json_documents(
     parts: list[tuple[bytes, int, int]], text_keys: list[str], limit: int, threads: int = 0
 ) -> list[tuple[ArrowColumn, ArrowColumn, ArrowColumn, ArrowColumn]] | None:

@@ -28,14 +28,17 @@ class Line(NamedTuple):
     ended: bool
 
 
-def split_lines(blocks: Iterable[bytes], limit: int) -> Iterator[Line]:
+def split_lines(
+    blocks: Iterable[bytes], limit: int, number: int = 1, offset: int = 0
+) -> Iterator[Line]:
     r"""Split at `\n`; of a line over the limit only the start is held, so memory stays bounded.
 
     Args:
         blocks: The bytes, in pieces of any size.
         limit: Longest line that is given whole, in bytes; of a longer one, `limit + 1` are given.
+        number: Of the first line.
+        offset: Of its first byte.
     """
-    number, offset = 1, 0
     held: list[bytes] = []
     kept = size = 0
     for block in blocks:

@@ -67,6 +67,7 @@ def read_blocks(
     *,
     expansion: float = float("inf"),
     go_on: Callable[[StreamFault], None] | None = None,
+    size: int = _BLOCK,
 ) -> Iterator[bytes]:
     """Yield the decompressed bytes of `path` in blocks of bounded size.
 
@@ -78,6 +79,7 @@ def read_blocks(
         expansion: Most bytes that may come out for one that went in, once a GiB has come out.
         go_on: Called with the fault of a damaged member, after which reading goes on at the next;
             without it damage ends the file.
+        size: Bytes of a block of a plain file.
 
     Raises:
         OSError: The file can't be opened or read.
@@ -90,7 +92,7 @@ def read_blocks(
         yield from _decompress(path, _ZstdFrame, expansion, go_on)
     else:
         with path.open("rb") as file:
-            while block := _read(file, _BLOCK):
+            while block := _read(file, size):
                 yield block
 
 

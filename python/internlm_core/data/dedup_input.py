@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from internlm_core.data.readers import ReadLimits, SourceSpec, find_files, group_files, read_batches
+from internlm_core.data.readers.json_columns import read_json_columns
 from internlm_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,13 +89,14 @@ def _frame(data: Any) -> pl.DataFrame:
 
 
 def text_frames(
-    data: str | os.PathLike[str] | pl.LazyFrame, batch_bytes: int
+    data: str | os.PathLike[str] | pl.LazyFrame, batch_bytes: int, threads: int = 0
 ) -> Iterator[pl.DataFrame]:
     """Frames as of `text_frame`, one after another, of files or of a query.
 
     Args:
         data: A file, folder or pattern (see `find_files`), or a query.
         batch_bytes: About how many bytes of text a frame holds.
+        threads: 0 means all cores.
 
     Raises:
         DataError: There is nothing to read, or a query gives no strings in `text`.
@@ -113,8 +115,11 @@ def text_frames(
     if not found.files:
         raise DataError(f"{os.fspath(data)}: no .txt, .md, .jsonl or .parquet file there")
     rejected = []
+    limits = ReadLimits(batch_bytes=batch_bytes)
     for group in group_files(found.files):
-        for batch in read_batches(group, ReadLimits(batch_bytes=batch_bytes)):
+        lines = group.kind == "jsonl"
+        read = read_json_columns(group.files[0], limits, threads) if lines else None
+        for batch in read or read_batches(group, limits):
             rejected += batch.rejected[:1]
             yield text_frame(batch.records)
     if rejected:

@@ -164,11 +164,11 @@ def dedup(
         )
     if config.max_memory is not None:
         if isinstance(data, (str, os.PathLike, pl.LazyFrame)):
-            frames = text_frames(data, config.max_memory // 16)
+            frames = text_frames(data, config.max_memory // 16, threads)
             return dedup_streamed(frames, config, folder, threads)
         return dedup_streamed(text_frame(data), config, folder, threads)
     if isinstance(data, (str, os.PathLike)):
-        return _find(pl.concat(text_frames(data, 1 << 25)), config, threads)
+        return _find(pl.concat(text_frames(data, 1 << 25, threads)), config, threads)
     frame = text_frame(data)
     repeated = frame.height - frame["id"].n_unique()
     if repeated:

@@ -13,7 +13,7 @@ from internlm_core._streams import StreamFault, read_blocks
 from internlm_core.data.records import TEXT_KEYS, BatchBuilder, Rejected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from internlm_core._lines import Line
     from internlm_core.data.readers.files import InputFile
@@ -31,7 +31,11 @@ class _BadLine(Exception):  # noqa: N818 - never leaves this module
 
 
 def read_jsonl(
-    file: InputFile, batch_bytes: int, line_bytes: int, expansion: float = float("inf")
+    file: InputFile,
+    batch_bytes: int,
+    line_bytes: int,
+    expansion: float = float("inf"),
+    rest: tuple[int, int, Iterable[bytes]] | None = None,
 ) -> Iterator[Batch]:
     """Read a `.jsonl` file, plain, gzip or zstd.
 
@@ -40,7 +44,13 @@ def read_jsonl(
         batch_bytes: Bytes of lines in a batch.
         line_bytes: Longest line that is read; a longer one is rejected.
         expansion: Most bytes that may come out for a compressed one (see `read_blocks`).
+        rest: What is left to be read, if not all: number and offset of its first line, its bytes.
     """
+    number, offset, blocks = rest or (
+        1,
+        0,
+        read_blocks(file.path, file.compression, expansion=expansion),
+    )
     builder = BatchBuilder(file.defaults, batch_bytes)
     keys = (file.text_key,) if file.text_key else TEXT_KEYS
     fault: StreamFault | OSError | None = None
@@ -48,12 +58,12 @@ def read_jsonl(
     def blocks_before_fault() -> Iterator[bytes]:
         nonlocal fault
         try:
-            yield from read_blocks(file.path, file.compression, expansion=expansion)
+            yield from blocks
         except (StreamFault, OSError) as error:
             fault = error
 
-    end = 0
-    for line in split_lines(blocks_before_fault(), line_bytes):
+    end = offset
+    for line in split_lines(blocks_before_fault(), line_bytes, number, offset):
         end = line.offset + line.size
         try:
             _add_line(builder, line, keys, line_bytes)
