@@ -1,83 +1,194 @@
-"""Near-duplicates beside rensa and datasketch: speed, recall and precision, from text to decision.
+"""Near-duplicates beside the peers: speed, recall and precision, from JSON lines to decisions.
 
-All work alike: words (runs of letters and digits, in lower case), 5-grams, 128 hash functions,
-threshold 0.7. The peers take lists of tokens, so the cutting into words and 5-grams, which their
-users write in Python, is part of their time as it is part of ours; a row "its 5-grams given" leaves
-it out.
+All read the same file (`id`, `text`) and work alike: 5-grams of words, 128 hash functions, threshold
+0.7 (`benches.peers.near_duplicates` has each). Slow peers get a smaller file, ours the same one.
 
 Recall: of all pairs with exact Jaccard ≥ 0.7, those of which one is removed. Precision: of the
 removed documents, those that have a kept one with exact Jaccard ≥ 0.7. rensa's rho mode flags all
 members of a group and does not say which to keep: its recall is of pairs with both flagged, its
 precision of flagged documents that have any similar one.
+
+Then ours alone: two threads beside one, Chinese beside English of as many bytes, and the largest
+memory of the process at 100,000 documents.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import random
-import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches import corpus
 from benches.harness import OURS, Contender, Task
-from benches.worker import Job
+from benches.peers import near_duplicates as peers
+from benches.peers.near_duplicates import NGRAM, PERMUTATIONS, THRESHOLD, UNIT, Flags, shingles
+from benches.worker import ROOT, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["exact_pairs", "quality", "tasks"]
+__all__ = ["exact_pairs", "flag_quality", "quality", "tasks"]
 
-THRESHOLD, NGRAM, PERMUTATIONS = 0.7, 5, 128
-_WORD = re.compile(r"[^\W_]+")
+_PACKAGES = ("internlm-core", "polars")
 # Share of words changed in a planted copy; 3.8 % of words is where 5-grams fall to 0.7.
 _MOST_CHANGED = 0.07
 
 
 def tasks(*, quick: bool) -> Iterator[Task]:
-    """One task: prose and code with planted copies, edited more and less."""
-    texts = with_copies(2_000_000 if quick else 16_000_000)
-    documents = texts.texts
-    yield Task(
+    """Beside the peers on English and code, then with Chinese; then ours alone."""
+    size = 2_000_000 if quick else 16_000_000
+    quickest = (
+        _elsewhere("daft", peers.daft),
+        Contender("gaoya", peers.gaoya, packages=("gaoya",)),
+        Contender("rensa", peers.rensa, packages=("rensa",)),
+    )
+    others = (
+        Contender("rensa rho, flags only", peers.rensa_rho, packages=("rensa",)),
+        Contender("datasketch", peers.datasketch, packages=("datasketch", "numpy")),
+    )
+    slow = (
+        _elsewhere("text-dedup", peers.text_dedup),
+        Contender("datatrove", peers.datatrove, packages=("datatrove",)),
+    )
+    english, code = corpus.english(size * 2 // 3), corpus.code(size // 3)
+    prose, mixed = (
+        with_copies(english, code),
+        with_copies(corpus.english(size // 4), corpus.chinese(size // 4), corpus.code(size // 4)),
+    )
+    few = corpus.Texts(prose.texts[: max(200, len(prose.texts) // 16)], prose.source)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, texts, contenders in (
+            ("English and code", prose, quickest + others),
+            ("English, Chinese, code", mixed, quickest + others[1:]),
+            (f"{len(few.texts):,} of them", few, slow),
+        ):
+            yield _beside(name, texts, contenders, Path(folder))
+        yield from _alone(Path(folder), prose, size, quick)
+
+
+def _elsewhere(name: str, factory: Any) -> Contender:
+    """A peer with an environment of its own."""
+    python = ROOT / ".venv-peers" / name / "bin" / "python"
+    return Contender(name, factory, packages=(name,), python=python)
+
+
+def _beside(name: str, texts: corpus.Texts, contenders: Iterable[Contender], folder: Path) -> Task:
+    path = _written(folder, texts.texts)
+    return Task(
         room="dedup",
-        name="Near-duplicates, MinHash 128/5/0.7",
+        name=f"JSONL to decisions, {name}, 128/5/0.7",
         unit="MB/s",
         amount=texts.size / 1e6,
-        ours=Contender(OURS, _ours, (documents,), ("internlm-core", "polars")),
-        peers=(
-            Contender("rensa", _rensa, (documents, False), ("rensa",)),
-            Contender("rensa, its 5-grams given", _rensa, (documents, True), ("rensa",)),
-            Contender("rensa rho, flags only", _rensa_rho, (documents,), ("rensa",)),
-            Contender("datasketch", _datasketch, (documents,), ("datasketch", "numpy")),
-        ),
-        judge=lambda results: _judge(documents, results),
+        ours=Contender(OURS, _ours, (path,), _PACKAGES),
+        peers=tuple(replace(one, arguments=(path,)) for one in contenders),
+        judge=lambda results: _judge(texts.texts, results),
         facts=texts.facts(),
     )
 
 
-def with_copies(size: int) -> corpus.Texts:
-    """Pages of English and code; one in five stands there again with words changed."""
-    english, code = corpus.english(size * 2 // 3), corpus.code(size // 3)
+def _alone(folder: Path, prose: corpus.Texts, size: int, quick: bool) -> Iterator[Task]:
+    """What must hold of ours alone; the ratio is the first side's speed to the second's."""
+    if (os.cpu_count() or 1) > 1:
+        path = _written(folder, prose.texts * 4)
+        yield Task(
+            room="dedup",
+            name="JSONL to decisions, two threads and one",
+            unit="MB/s",
+            amount=prose.size * 4 / 1e6,
+            ours=Contender(f"{OURS}, 2 threads", _ours, (path, 2), _PACKAGES),
+            peers=(Contender(f"{OURS}, 1 thread", _ours, (path, 1), _PACKAGES),),
+            judge=_same_decisions,
+            facts=prose.facts(),
+        )
+    sides = [corpus.english(size // 2), corpus.chinese(size // 2)]
+    bytes_each = min(texts.size for texts in sides)
+    english, chinese = (_first_bytes(texts, bytes_each) for texts in sides)
+    yield Task(
+        room="dedup",
+        name="JSONL to decisions, English beside as many bytes of Chinese",
+        unit="MB/s",
+        amount=bytes_each / 1e6,
+        ours=Contender(f"{OURS}, English", _ours, (_written(folder, english.texts),), _PACKAGES),
+        peers=(
+            Contender(f"{OURS}, Chinese", _ours, (_written(folder, chinese.texts),), _PACKAGES),
+        ),
+        judge=lambda results: {name: {"kept": sum(keep)} for name, keep in results.items()},
+        facts=english.facts(),
+    )
+    count = 2_000 if quick else 100_000
+    path, written = _many(folder, prose, count)
+    yield Task(
+        room="dedup",
+        name=f"Largest memory of the process, {count:,} documents",
+        unit="MB/s",
+        amount=written / 1e6,
+        ours=Contender(OURS, _peak_of_ours, (path,), _PACKAGES),
+        peers=(Contender("gaoya", _peak_of_gaoya, (path,), ("gaoya",)),),
+        judge=lambda results: {name: {"peak_gb": peak / 1e9} for name, peak in results.items()},
+        facts={"n": count, "bytes": written, "source": f"words of {prose.source}"},
+    )
+
+
+def _written(folder: Path, texts: Iterable[str]) -> str:
+    """A file of JSON lines; ids are row numbers."""
+    path = folder / f"{len(list(folder.iterdir()))}.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts):
+            line = json.dumps({"id": str(number), "text": text}, ensure_ascii=False)
+            file.write(line + "\n")
+    return str(path)
+
+
+def _first_bytes(texts: corpus.Texts, size: int) -> corpus.Texts:
+    chosen: list[str] = []
+    for text in texts.texts:
+        if size <= 0:
+            break
+        chosen.append(text.encode()[:size].decode(errors="ignore"))
+        size -= len(text.encode())
+    return corpus.Texts(chosen, texts.source)
+
+
+def _many(folder: Path, prose: corpus.Texts, count: int) -> tuple[str, int]:
+    """Documents of the lengths and words of pages, in an order of their own: none is like another."""
+    import numpy as np
+
+    rng = np.random.default_rng(corpus.SEED)
+    pages = [np.array(text.split(), dtype=object) for text in prose.texts]
+    size = 0
+
+    def documents() -> Iterator[str]:
+        nonlocal size
+        for number in range(count):
+            text = " ".join(rng.permutation(pages[number % len(pages)]))
+            size += len(text.encode())
+            yield text
+
+    return _written(folder, documents()), size
+
+
+def with_copies(*parts: corpus.Texts) -> corpus.Texts:
+    """Pages of texts; one in five stands there again with words changed."""
     rng = random.Random(corpus.SEED)
     pages = [
         text[start : start + 4_000]
-        for text in (*english.texts, *code.texts)
+        for part in parts
+        for text in part.texts
         for start in range(0, len(text), 4_000)
     ]
-    copies = [_edited(text, rng) for text in rng.sample(pages, len(pages) // 5)]
-    pages += copies
+    pages += [_edited(text, rng) for text in rng.sample(pages, len(pages) // 5)]
     rng.shuffle(pages)
-    return corpus.Texts(pages, f"{english.source}, {code.source}, a sixth of it edited copies")
+    source = ", ".join(part.source for part in parts)
+    return corpus.Texts(pages, f"{source}, a sixth of it edited copies")
 
 
 def _edited(text: str, rng: random.Random) -> str:
     rate = rng.uniform(0, _MOST_CHANGED)
-    return _WORD.sub(lambda m: f"w{rng.randrange(10**6)}" if rng.random() < rate else m[0], text)
-
-
-def shingles(text: str) -> list[str]:
-    """5-grams of words; a shorter text is one."""
-    words = _WORD.findall(text.lower())
-    last = max(1, len(words) - NGRAM + 1)
-    return [" ".join(words[at : at + NGRAM]) for at in range(last)] if words else []
+    return UNIT.sub(lambda m: f"w{rng.randrange(10**6)}" if rng.random() < rate else m[0], text)
 
 
 def exact_pairs(texts: Sequence[str], threshold: float = THRESHOLD) -> list[tuple[int, int]]:
@@ -126,10 +237,6 @@ def quality(pairs: Sequence[tuple[int, int]], keep: Sequence[bool]) -> dict[str,
     }
 
 
-class Flags(list[bool]):
-    """True for each document that has a duplicate, whichever is kept."""
-
-
 def flag_quality(pairs: Sequence[tuple[int, int]], flags: Flags) -> dict[str, float | int]:
     """The same for flags, which remove nothing."""
     alike = {number for pair in pairs for number in pair}
@@ -150,55 +257,33 @@ def _judge(texts: Sequence[str], results: Mapping[str, Any]) -> dict[str, dict[s
     }
 
 
-def _ours(texts: list[str]) -> Job:
-    import polars as pl
+def _same_decisions(results: Mapping[str, list[bool]]) -> dict[str, dict[str, Any]]:
+    first = next(iter(results.values()))
+    return {name: {"same_decisions": keep == first} for name, keep in results.items()}
+
+
+def _ours(path: str, threads: int = 1) -> Job:
+    if threads > 1:
+        # The harness keeps all it starts to one core.
+        os.sched_setaffinity(0, range(threads))
     from internlm_core.data.near_duplicates import dedup
 
-    column = pl.Series(texts)
+    settings = {"threshold": THRESHOLD, "ngram": NGRAM, "permutations": PERMUTATIONS}
     return Job(
-        run=lambda _: dedup(column, threshold=THRESHOLD, ngram=NGRAM, permutations=PERMUTATIONS),
+        run=lambda _: dedup(path, threads=threads, **settings),
         result=lambda table: table["keep"].to_list(),
     )
 
 
-def _rensa(texts: list[str], given: bool) -> Job:
-    """As its guide shows: a deduplicator with LSH, which checks candidates by their signatures."""
-    import rensa
-
-    def run(prepared: list[list[str]] | None) -> list[bool]:
-        found = rensa.RMinHashDeduplicator(threshold=THRESHOLD, num_perm=PERMUTATIONS, use_lsh=True)
-        cut = map(shingles, texts) if prepared is None else prepared
-        return list(found.add_pairs((str(n), tokens) for n, tokens in enumerate(cut)))
-
-    return Job(run=run, prepare=lambda: [shingles(text) for text in texts] if given else None)
+def _peak_of_ours(path: str) -> Job:
+    return Job(run=_ours(path).run, result=_peak)
 
 
-def _rensa_rho(texts: list[str]) -> Job:
-    """Its fastest way, which samples token positions."""
-    import rensa
-
-    def run(_: object) -> Flags:
-        tokens = [shingles(text) for text in texts]
-        matrix = rensa.RMinHash.digest_matrix_from_token_sets_rho(tokens, PERMUTATIONS, 42)
-        index = rensa.RMinHashLSH(THRESHOLD, PERMUTATIONS, 16)
-        return Flags(index.query_duplicate_flags_matrix_one_shot(matrix))
-
-    return Job(run=run)
+def _peak_of_gaoya(path: str) -> Job:
+    return Job(run=peers.gaoya(path).run, result=_peak)
 
 
-def _datasketch(texts: list[str]) -> Job:
-    """As its guide shows: each document asks the index, and enters it if nothing is found."""
-    from datasketch import MinHash, MinHashLSH
-
-    def run(_: object) -> list[bool]:
-        index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
-        keep = []
-        for number, text in enumerate(texts):
-            signature = MinHash(num_perm=PERMUTATIONS)
-            signature.update_batch([s.encode() for s in set(shingles(text))])
-            keep.append(not index.query(signature))
-            if keep[-1]:
-                index.insert(number, signature)
-        return keep
-
-    return Job(run=run)
+def _peak(_: object) -> int:
+    """Largest memory of this process in bytes since the round began."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

@@ -66,9 +66,9 @@ def test_recall_and_precision() -> None:
 
 def test_planted_copies_lie_on_both_sides_of_the_threshold() -> None:
     pytest.importorskip("scipy")
-    from benches import dedup
+    from benches import corpus, dedup
 
-    texts = dedup.with_copies(400_000).texts
+    texts = dedup.with_copies(corpus.english(260_000), corpus.code(140_000)).texts
     close = set(dedup.exact_pairs(texts, 0.7))
     assert close
     assert set(dedup.exact_pairs(texts, 0.4)) - close
