@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import polars as pl
 
+    from internlm_core.data.near_duplicates import DedupConfig
+
 __all__ = ["register_dedup", "write_clusters"]
 
 
@@ -20,10 +22,13 @@ def register_dedup(commands: Any) -> None:
         "dedup",
         help="find near-duplicates in files and folders of records",
         epilog="Run the same command again to go on after an interruption. The run folder is that of "
-        "`data run` (kept/, dropped/, ledger/, report.html) with clusters.parquet beside it.",
+        "`data run` (kept/, dropped/, ledger/, report.html) with clusters.parquet beside it. With "
+        "--s-curve nothing is read: what the split into bands promises is printed.",
     )
-    dedup.add_argument("paths", nargs="+", help="files, folders or patterns")
-    dedup.add_argument("--out", required=True, help="run folder, new or of an interrupted run")
+    dedup.add_argument("paths", nargs="*", help="files, folders or patterns")
+    dedup.add_argument("--out", help="run folder, new or of an interrupted run")
+    dedup.add_argument("--s-curve", action="store_true",
+                       help="print how likely a pair is compared, by its similarity, and end")  # fmt: skip
     dedup.add_argument("--index", metavar="DIR",
                        help="index of earlier corpora, made if need be: documents like one of it go, "
                        "what stays joins it")  # fmt: skip
@@ -49,9 +54,16 @@ def _dedup(options: argparse.Namespace) -> int:
     from internlm_core._progress import console
     from internlm_core.data.commands import say_faults
     from internlm_core.data.config import PipelineConfig
+    from internlm_core.data.near_duplicates import DedupConfig, curve_in_words
     from internlm_core.data.pipeline import Pipeline
     from internlm_core.data.summary import print_summary
+    from internlm_core.errors import ConfigError
 
+    if options.s_curve:
+        _print_curve(load_config(DedupConfig, overrides=options.overrides))
+        return 0
+    if not options.paths or options.out is None:
+        raise ConfigError("data dedup needs files to read and --out, a folder for the run")
     tables = ", ".join(f"{{ path = {json.dumps(path)} }}" for path in options.paths)
     overrides = [f"sources=[{tables}]"]
     overrides += [f"{stage}.enabled=false" for stage in ("normalise", "language", "filter")]
@@ -62,7 +74,10 @@ def _dedup(options: argparse.Namespace) -> int:
             overrides.append(f"dedup.{name}={json.dumps(value)}")
     if options.threads is not None:
         overrides.append(f"threads={options.threads}")
-    pipeline = Pipeline(load_config(PipelineConfig, overrides=overrides))
+    config = load_config(PipelineConfig, overrides=overrides)
+    if not options.quiet:
+        console.print(curve_in_words(config.dedup.bands, config.dedup.rows), markup=False)
+    pipeline = Pipeline(config)
     summary = pipeline.run(options.out, quiet=options.quiet)
     clusters = write_clusters(summary.folder)
     if not options.quiet:
@@ -74,6 +89,16 @@ def _dedup(options: argparse.Namespace) -> int:
             markup=False,
         )
     return say_faults(summary)
+
+
+def _print_curve(config: DedupConfig) -> None:
+    from internlm_core._progress import console
+    from internlm_core.data.near_duplicates import curve_in_words, s_curve
+
+    console.print(curve_in_words(config.bands, config.rows), markup=False)
+    for similarity, probability in s_curve(config.bands, config.rows).gather_every(5).rows():
+        bar = "█" * round(40 * probability)
+        console.print(f"{similarity:.2f}  {probability:9.5f}  {bar}", markup=False, highlight=False)
 
 
 def write_clusters(folder: Path) -> pl.DataFrame:

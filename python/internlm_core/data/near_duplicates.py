@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DedupConfig",
     "candidate_probability",
+    "curve_in_words",
     "dedup",
     "find_duplicates",
     "s_curve",
@@ -251,3 +252,9 @@ def s_curve(bands: int = 25, rows: int = 5) -> pl.DataFrame:
     similarity = [step / 100 for step in range(101)]
     probability = [candidate_probability(s, bands, rows) for s in similarity]
     return pl.DataFrame({"similarity": similarity, "probability": probability})
+
+
+def curve_in_words(bands: int = 25, rows: int = 5) -> str:
+    """One line that says what a split into bands promises, for the log of a run."""
+    points = [f"{s / 10:g}: {candidate_probability(s / 10, bands, rows):.1%}" for s in range(3, 10)]
+    return f"{bands} bands of {rows} rows compare, of pairs at Jaccard {', '.join(points)}"
