@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_json_columns"]
 
-_BLOCK = 8 << 20
+_BLOCK = 4 << 20
 """Most bytes that are read at once: they are held beside the texts they give."""
 
 
@@ -40,7 +40,7 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
     size = min(_BLOCK, limits.batch_bytes)
     blocks = read_blocks(file.path, file.compression, expansion=limits.expansion, size=size)
     source = _gathered(blocks, size)
-    held, number, offset = b"", 1, 0
+    held, offset = b"", 0
     fault: StreamFault | OSError | None = None
     while True:
         try:
@@ -64,15 +64,18 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
             break
         for columns in found:
             yield Batch(_records(columns, file, threads))
-        lines = block.count(b"\n")
-        number, offset, held = number + lines, offset + len(held) + end, block[end:]
+        offset, held = offset + len(held) + end, block[end:]
     if held or fault is not None:
         yield from read_jsonl(
             file,
             limits.batch_bytes,
             limits.record_bytes,
             limits.expansion,
-            rest=(number, offset, _before(fault, chain([held] if held else [], source))),
+            rest=(
+                _line_at(offset, file, limits),
+                offset,
+                _before(fault, chain([held] if held else [], source)),
+            ),
         )
 
 
@@ -91,6 +94,17 @@ def _gathered(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
         raise
     if parts:
         yield b"".join(parts)
+
+
+def _line_at(offset: int, file: InputFile, limits: ReadLimits) -> int:
+    """Number of the line that starts there, counted only now that it is needed."""
+    number, left = 1, offset
+    for block in read_blocks(file.path, file.compression, expansion=limits.expansion):
+        if left <= 0:
+            break
+        number += block[:left].count(b"\n")
+        left -= len(block)
+    return number
 
 
 def _before(fault: StreamFault | OSError | None, blocks: Iterator[bytes]) -> Iterator[bytes]:
