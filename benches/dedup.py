@@ -59,7 +59,7 @@ def tasks(*, quick: bool) -> Iterator[Task]:
         with_copies(english, code),
         with_copies(corpus.english(size // 4), corpus.chinese(size // 4), corpus.code(size // 4)),
     )
-    few = corpus.Texts(prose.texts[: max(200, len(prose.texts) // 16)], prose.source)
+    few = corpus.Texts(prose.texts[: max(200, len(prose.texts) // 8)], prose.source)
     with tempfile.TemporaryDirectory() as folder:
         for name, texts, contenders in (
             ("English and code", prose, quickest + others),

@@ -99,11 +99,14 @@ def _gathered(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
 def _line_at(offset: int, file: InputFile, limits: ReadLimits) -> int:
     """Number of the line that starts there, counted only now that it is needed."""
     number, left = 1, offset
+    if not left:
+        return number
     for block in read_blocks(file.path, file.compression, expansion=limits.expansion):
-        if left <= 0:
-            break
         number += block[:left].count(b"\n")
         left -= len(block)
+        # Not a byte further: that may be where the file is damaged.
+        if left <= 0:
+            break
     return number
 
 
