@@ -78,7 +78,7 @@ pub fn documents(block: &[u8], text_keys: &[&str], limit: usize) -> Result<Docum
         let mut reader = serde_json::Deserializer::from_str(line);
         let row = Row { documents: &mut documents, text_keys };
         (&mut reader).deserialize_map(row).and_then(|()| reader.end()).map_err(|_| Unusual)?;
-        let text = documents.text.bytes[documents.text.start()..].as_bytes();
+        let text = &documents.text.bytes.as_bytes()[documents.text.start()..];
         if memchr(0, text).is_some() || memmem::find(text, "\u{feff}".as_bytes()).is_some() {
             return Err(Unusual);
         }
