@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from internlm_core import _core
+from internlm_core._streams import StreamFault, read_blocks
 from internlm_core.data.readers.jsonl import read_jsonl
-from internlm_core.data.readers.streams import StreamFault, read_blocks
 from internlm_core.data.records import TEXT_KEYS, Batch
 
 if TYPE_CHECKING:
