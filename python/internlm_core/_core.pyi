@@ -21,6 +21,7 @@ __all__ = [
     "LineRules",
     "c4_filter",
     "detect_languages",
+    "json_documents",
     "metric_table",
     "normalise_texts",
     "spacy_words",
