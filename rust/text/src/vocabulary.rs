@@ -1,26 +1,14 @@
 //! The different tokens of a text: each gets a number, and is looked at once, when it is new.
 
-use crate::classes::{self, ALNUM, ALPHA, CLAUSE, LOWER, SYMBOL, UNIT, UPPER};
-use crate::phrases;
+mod hash;
+mod look;
 
-/// The token has a letter or digit (or, in `compat`, a character outside datatrove's punctuation).
-pub const IS_WORD: u16 = 1;
-/// The token has a letter.
-pub const HAS_LETTER: u16 = 1 << 1;
-/// All cased letters of the token are capitals, and there is one.
-pub const IS_CAPITALS: u16 = 1 << 2;
-/// The token is one character of a script without blanks.
-pub const IS_UNIT: u16 = 1 << 3;
-/// The token has punctuation that ends a clause.
-pub const ENDS_CLAUSE: u16 = 1 << CLAUSE_SHIFT;
-/// Which bit that is.
-pub const CLAUSE_SHIFT: u32 = 4;
-/// The token is a stop word of the record's language.
-pub const IS_STOP_WORD: u16 = 1 << 5;
-/// Where a stop word's place in its list (below 256) stands in the flags.
-pub const STOP_WORD_SHIFT: u32 = 8;
-/// The token may be part of a phrase that C4 looks for.
-pub const IN_PHRASE: u16 = 1 << 6;
+pub use hash::{hash, key};
+use look::MANY;
+pub use look::{
+    CLAUSE_SHIFT, HAS_LETTER, IN_PHRASE, IS_CAPITALS, IS_STOP_WORD, IS_UNIT, IS_WORD, Judge, Look,
+    STOP_WORD_SHIFT, look_at,
+};
 
 /// A different token.
 #[derive(Clone, Copy, Debug)]
@@ -31,25 +19,6 @@ pub struct Word {
     pub chars: u32,
     /// `IS_WORD` and so on.
     pub flags: u16,
-}
-
-/// How tokens are judged.
-#[derive(Clone, Copy)]
-pub struct Judge<'a> {
-    /// Number of the list of stop words, 0 without one.
-    pub list: u64,
-    /// Stop words, as lower-case bytes in a little-endian word.
-    pub stop_words: &'a [u64],
-    /// datatrove's definitions: its punctuation, stop words compared as they stand.
-    pub compat: bool,
-}
-
-impl Judge<'_> {
-    /// Part of a token's key: its look depends on the list and on whose definitions hold.
-    #[inline(always)]
-    pub fn kind(self) -> u64 {
-        (self.list << 1 | u64::from(self.compat)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-    }
 }
 
 /// Slots to begin with, 16 bytes each: common tokens stay in the second-level cache.
@@ -66,39 +35,6 @@ struct Slot {
     look: Look,
     /// Its number in the text in which it was last met.
     number: u32,
-}
-
-/// What a token looks like: flags in the lower bits, characters in the upper ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Look(u32);
-
-/// Flags reach up to the six bits of a stop word's place.
-const FLAG_BITS: u32 = STOP_WORD_SHIFT + 6;
-/// Tokens of as many characters or more are counted each time.
-const MANY: u32 = u32::MAX >> FLAG_BITS;
-
-impl Look {
-    fn new(chars: u32, flags: u16) -> Self {
-        Self(chars.min(MANY) << FLAG_BITS | u32::from(flags))
-    }
-
-    /// `IS_WORD` and so on.
-    #[inline(always)]
-    pub fn flags(self) -> u16 {
-        (self.0 & ((1 << FLAG_BITS) - 1)) as u16
-    }
-
-    /// Characters, at most `MANY`.
-    #[inline(always)]
-    pub fn chars(self) -> u32 {
-        self.0 >> FLAG_BITS
-    }
-
-    /// The flags that either has; its characters mean nothing.
-    #[inline(always)]
-    pub fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// The tokens of a text, by place.
@@ -318,210 +254,6 @@ fn count_chars(text: &str, from: u32, to: u32) -> u32 {
     text[from as usize..to as usize].chars().count() as u32
 }
 
-/// Sixteen bytes of ones up to a length, zeros above.
-const MASKS: [(u64, u64); 17] = {
-    let mut masks = [(0, 0); 17];
-    let mut length = 0;
-    while length <= 16 {
-        let low = if length >= 8 { !0 } else { (1u64 << (8 * length)) - 1 };
-        let high = match length {
-            0..=8 => 0,
-            16 => !0,
-            _ => (1u64 << (8 * (length - 8))) - 1,
-        };
-        masks[length] = (low, high);
-        length += 1;
-    }
-    masks
-};
-
-/// Up to eight bytes from `from`, zeros after `to`.
-#[inline(always)]
-fn load(bytes: &[u8], from: usize, to: usize) -> u64 {
-    let length = to - from;
-    if let Some(chunk) = bytes.get(from..from + 8) {
-        let mut eight = [0; 8];
-        eight.copy_from_slice(chunk);
-        let word = u64::from_le_bytes(eight);
-        return if length >= 8 { word } else { word & !(!0u64 << (8 * length)) };
-    }
-    bytes[from..to.min(from + 8)].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
-}
-
-/// The first eight bytes of a token in lower case (ASCII) as a number: the form of short lists.
-pub fn key(token: &[u8]) -> u64 {
-    let word = load(token, 0, token.len());
-    word | lower_bits(word)
-}
-
-/// 0x20 in each byte that is an ASCII capital.
-fn lower_bits(word: u64) -> u64 {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let low = word & (ONES * 0x7f);
-    // The top bit of a byte is set from 'A' on, or above 'Z'.
-    let from_a = low + ONES * (0x80 - b'A' as u64);
-    let above_z = low + ONES * (0x7f - b'Z' as u64);
-    (from_a & !above_z & !word & (ONES * 0x80)) >> 2
-}
-
-/// A 64-bit hash of a token: folded multiplication (wyhash's way) of its sixteen bytes and length,
-/// of all its bytes where it is longer.
-#[inline(always)]
-pub fn hash(bytes: &[u8], from: usize, to: usize) -> u64 {
-    let length = to - from;
-    if length <= 16 {
-        let (low, high) = match bytes.get(from..from + 16) {
-            Some(chunk) => {
-                let mut sixteen = [0; 16];
-                sixteen.copy_from_slice(chunk);
-                let both = u128::from_le_bytes(sixteen);
-                let (low, high) = MASKS[length];
-                (both as u64 & low, (both >> 64) as u64 & high)
-            }
-            None => near_end(bytes, from, to),
-        };
-        return fold(low ^ A, high ^ B ^ spread(length));
-    }
-    long_hash(&bytes[from..to])
-}
-
-const A: u64 = 0xA076_1D64_78BD_642F;
-const B: u64 = 0xE703_7ED1_A0B4_28DB;
-
-#[inline(always)]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    (product as u64) ^ (product >> 64) as u64
-}
-
-/// A length in all bits: in the lowest alone it would cancel against the text ("+--…" of 17 bytes
-/// against "---…" of 23).
-#[inline(always)]
-fn spread(length: usize) -> u64 {
-    (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
-#[cold]
-#[inline(never)]
-fn near_end(bytes: &[u8], from: usize, to: usize) -> (u64, u64) {
-    let middle = to.min(from + 8);
-    (load(bytes, from, middle), load(bytes, middle, to))
-}
-
-#[inline(never)]
-fn long_hash(bytes: &[u8]) -> u64 {
-    let to = bytes.len();
-    let (mut state, mut at) = (spread(to) ^ A, 0);
-    while to - at > 16 {
-        state = fold(load(bytes, at, at + 8) ^ state, load(bytes, at + 8, at + 16) ^ B);
-        at += 16;
-    }
-    // The last sixteen bytes, overlapping what was read before.
-    fold(load(bytes, to - 16, to - 8) ^ state, load(bytes, to - 8, to) ^ B)
-}
-
-/// What an ASCII character is, for `look_at`: the bits of `classes` that it asks for, in one byte.
-const ASCII_ALPHA: u8 = 1;
-const ASCII_DIGIT: u8 = 1 << 1;
-const ASCII_UPPER: u8 = 1 << 2;
-const ASCII_LOWER: u8 = 1 << 3;
-const ASCII_CLAUSE: u8 = 1 << 4;
-/// No symbol in datatrove's sense.
-const ASCII_PLAIN: u8 = 1 << 5;
-const NOT_ASCII: u8 = 1 << 7;
-static ASCII: [u8; 256] = {
-    let mut table = [NOT_ASCII; 256];
-    let mut code = 0;
-    while code < 128 {
-        let byte = code as u8;
-        table[code] = match byte {
-            b'0'..=b'9' => ASCII_DIGIT | ASCII_PLAIN,
-            b'A'..=b'Z' => ASCII_ALPHA | ASCII_UPPER | ASCII_PLAIN,
-            b'a'..=b'z' => ASCII_ALPHA | ASCII_LOWER | ASCII_PLAIN,
-            b'\t' | b'\n' | b' ' => ASCII_PLAIN,
-            b',' | b'.' | b';' | b':' | b'!' | b'?' => ASCII_CLAUSE,
-            _ => 0,
-        };
-        code += 1;
-    }
-    table
-};
-
-/// Character count and flags of a token that was not seen before.
-#[inline(never)]
-pub fn look_at(token: &str, judge: Judge<'_>) -> (u32, u16) {
-    let bytes = token.as_bytes();
-    let any = bytes.iter().fold(0, |any, &byte| any | ASCII[usize::from(byte)]);
-    if any & NOT_ASCII != 0 {
-        return look_at_any(token, judge);
-    }
-    let mut flags = 0;
-    let mut set = |flag: u16, on: bool| flags |= if on { flag } else { 0 };
-    let word = if judge.compat { ASCII_PLAIN } else { ASCII_ALPHA | ASCII_DIGIT };
-    set(IS_WORD, any & word != 0);
-    set(HAS_LETTER, any & ASCII_ALPHA != 0);
-    set(IS_CAPITALS, any & (ASCII_UPPER | ASCII_LOWER) == ASCII_UPPER);
-    set(ENDS_CLAUSE, any & ASCII_CLAUSE != 0);
-    set(IN_PHRASE, phrases::may_hold(bytes));
-    let mut core = bytes;
-    if !judge.compat {
-        while let [first, rest @ ..] = core
-            && !first.is_ascii_alphanumeric()
-        {
-            core = rest;
-        }
-        while let [rest @ .., last] = core
-            && !last.is_ascii_alphanumeric()
-        {
-            core = rest;
-        }
-    }
-    (bytes.len() as u32, flags | stop_flags(core, judge))
-}
-
-/// The same for any token.
-fn look_at_any(token: &str, judge: Judge<'_>) -> (u32, u16) {
-    let table = classes::table();
-    let (mut any, mut all, mut chars) = (0u16, !0u16, 0u32);
-    for character in token.chars() {
-        chars += 1;
-        any |= table[character as usize];
-        all &= table[character as usize];
-    }
-    let mut flags = 0;
-    let is_word = if judge.compat { all & SYMBOL == 0 } else { any & ALNUM != 0 };
-    let mut set = |flag: u16, on: bool| flags |= if on { flag } else { 0 };
-    set(IS_WORD, is_word);
-    set(HAS_LETTER, any & ALPHA != 0);
-    set(IS_CAPITALS, any & UPPER != 0 && any & LOWER == 0);
-    set(IS_UNIT, any & UNIT != 0 && !judge.compat);
-    set(ENDS_CLAUSE, any & CLAUSE != 0);
-    set(IN_PHRASE, phrases::may_hold(token.as_bytes()));
-    let core = if judge.compat { token.as_bytes() } else { core(token) };
-    (chars, flags | stop_flags(core, judge))
-}
-
-/// The stop word that a token is, without the punctuation around it.
-#[inline(always)]
-fn stop_flags(core: &[u8], judge: Judge<'_>) -> u16 {
-    if core.len() > 8 || judge.stop_words.is_empty() {
-        return 0;
-    }
-    let wanted = stop_key(core, judge.compat);
-    let place = judge.stop_words.iter().position(|&key| key == wanted);
-    place.map_or(0, |place| IS_STOP_WORD | (place as u16 & 0x3f) << STOP_WORD_SHIFT)
-}
-
-fn stop_key(core: &[u8], exact: bool) -> u64 {
-    if exact { load(core, 0, core.len()) } else { key(core) }
-}
-
-/// A token without the punctuation around it.
-fn core(text: &str) -> &[u8] {
-    let table = classes::table();
-    text.trim_matches(|c: char| table[c as usize] & (ALNUM | classes::MARK) == 0).as_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -538,56 +270,6 @@ mod tests {
         }
         words.number(text, tokens.starts.len(), &mut tokens, PLAIN);
         tokens
-    }
-
-    fn flags(token: &str) -> u16 {
-        look_at(token, PLAIN).1
-    }
-
-    #[test]
-    fn kinds() {
-        assert_eq!(flags("word"), IS_WORD | HAS_LETTER);
-        assert_eq!(flags("word,"), IS_WORD | HAS_LETTER | ENDS_CLAUSE);
-        assert_eq!(flags("USA"), IS_WORD | HAS_LETTER | IS_CAPITALS);
-        assert_eq!(flags("42"), IS_WORD);
-        assert_eq!(flags("--"), 0);
-        assert_eq!(flags("中"), IS_WORD | HAS_LETTER | IS_UNIT);
-    }
-
-    #[test]
-    fn ascii_tokens_look_the_same_by_either_way() {
-        let list = [key(b"the"), key(b"a1"), key(b"")];
-        let mut tokens: Vec<String> = (0..128u8).map(|byte| char::from(byte).to_string()).collect();
-        let mut state = 7u32;
-        for length in 0..4_000 {
-            let next = |_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                // Mostly what words are made of, so that stop words and capitals occur.
-                let all = b"thetheTHEaA1..,!-\"(\t\0\x1f";
-                let byte = (state >> 24) as u8;
-                char::from(if byte < 200 {
-                    all[usize::from(byte) % all.len()]
-                } else {
-                    byte & 0x7f
-                })
-            };
-            tokens.push((0..length % 14 + 1).map(next).collect());
-        }
-        tokens.extend(
-            ["JavaScript", "xjavascripty", "jjavascript!", "Policy", "cookies,"].map(str::to_owned),
-        );
-        for token in &tokens {
-            for compat in [false, true] {
-                let judge = Judge { list: 1, stop_words: &list, compat };
-                assert_eq!(look_at(token, judge), look_at_any(token, judge), "{token:?} {compat}");
-            }
-        }
-        let capitals: u64 =
-            (0..=255u8).map(|b| u64::from(lower_bits(u64::from(b) << 24) != 0)).sum();
-        assert_eq!(
-            (capitals, lower_bits(u64::from_le_bytes(*b"aZ@[Az\x80A"))),
-            (26, 0x2000_0020_0000_2000)
-        );
     }
 
     #[test]
@@ -669,17 +351,5 @@ mod tests {
                 assert_eq!(word.count as usize, tokens.iter().filter(|one| one == token).count());
             }
         }
-    }
-
-    #[test]
-    fn stop_words_ignore_case_and_punctuation() {
-        let list = [key(b"the")];
-        let judge = Judge { list: 1, stop_words: &list, compat: false };
-        for (token, want) in [("the", true), ("The,", true), ("(the)", true), ("they", false)] {
-            let found = look_at(token, judge).1 & IS_STOP_WORD != 0;
-            assert_eq!(found, want, "{token}");
-        }
-        let exact = Judge { compat: true, ..judge };
-        assert_eq!(look_at("The", exact).1 & IS_STOP_WORD, 0);
     }
 }
