@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-def command(folder: Path, out: Path, tokenizer: Path, before: str = "") -> list[str]:
+def command(folder: Path, out: Path, tokenizer: Path, before: str = "pass") -> list[str]:
     code = f"import sys; {before}; from internlm_core.cli import main; sys.exit(main())"
     options = ["--tokenizer", str(tokenizer), "--out", str(out), "--shard-mb", "0"]
     return [sys.executable, "-c", code, "tokenizer", "pack", str(folder), *options]
