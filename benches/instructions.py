@@ -1,4 +1,4 @@
-"""Instructions a byte of the statistics, counted by Callgrind: the same on any load, to the digit.
+"""Instructions a byte of the statistics and of encoding, counted by Callgrind: equal on any load, to the digit.
 
 `python -m benches.instructions` compares with the stored figures, `--write` stores new ones. What is
 counted is the difference between many rounds over a generated text and few, so start-up falls out.
@@ -14,8 +14,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from internlm_core._files import read_json, write_json
+from internlm_core.tokenizer import train
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["FIGURES", "TOLERANCE", "build", "measure", "texts"]
 
@@ -79,29 +84,17 @@ def texts() -> dict[str, str]:
     }
 
 
-def build() -> Path:
-    """The example program that measures files, built for release."""
-    subprocess.run(
-        [
-            *[
-                "cargo",
-                "build",
-                "--release",
-                "--locked",
-                "-q",
-                "-p",
-                "internlm-text",
-                "--example",
-                "throughput",
-            ]
-        ],
-        cwd=ROOT,
-        check=True,
-    )
-    return ROOT / "target" / "release" / "examples" / "throughput"
+def build() -> dict[str, Path]:
+    """The example programs that measure files, by crate, built for release."""
+    programs = {"internlm-text": "throughput", "internlm-bpe": "encode"}
+    for crate, example in programs.items():
+        command = ["cargo", "build", "--release", "--locked", "-q", "-p", crate]
+        subprocess.run([*command, "--example", example], cwd=ROOT, check=True)
+    folder = ROOT / "target" / "release" / "examples"
+    return {crate: folder / example for crate, example in programs.items()}
 
 
-def measure(program: Path) -> dict[str, float]:
+def measure(programs: dict[str, Path]) -> dict[str, float]:
     """Instructions a byte for each text.
 
     Raises:
@@ -110,20 +103,39 @@ def measure(program: Path) -> dict[str, float]:
     if shutil.which("valgrind") is None:
         raise FileNotFoundError("valgrind is not installed: apt-get install valgrind")
     figures = {}
+    made = texts()
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in texts().items():
+        vocabulary = Path(folder) / "tokenizer.json"
+        train(list(made.values()), vocab_size=4_000, quiet=True).save(vocabulary)
+        for name, text in made.items():
+            size = len(text.encode())
             path = Path(folder) / f"{name}.txt"
             path.write_text(text, "utf-8")
-            few, many = (_count(program, path, rounds) for rounds in (1, 4))
-            figures[name] = round((many - few) / 3 / len(text.encode()), 2)
+            few, many = (
+                _count([programs["internlm-text"], "--rounds", rounds, path]) for rounds in (1, 4)
+            )
+            figures[name] = round((many - few) / 3 / size, 2)
+            # A length and that many bytes for each text. A round starts with an empty cache.
+            path.write_bytes(
+                b"".join(
+                    len(part).to_bytes(4, "little") + part for part in text.encode().split(b"\x1e")
+                )
+            )
+            nothing = Path(folder) / "nothing"
+            nothing.write_bytes(b"")
+            few, many = (
+                _count([programs["internlm-bpe"], vocabulary, path, nothing, rounds])
+                for rounds in (1, 4)
+            )
+            figures[f"encode {name}"] = round((many - few) / 3 / size, 2)
     return figures
 
 
-def _count(program: Path, path: Path, rounds: int) -> int:
+def _count(command: Sequence[object]) -> int:
     done = subprocess.run(
         [
             *("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"),
-            *(str(program), "--rounds", str(rounds), str(path)),
+            *(str(word) for word in command),
         ],
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""The statistics cost no more instructions a byte than when the figures were stored."""
+"""Statistics and encoding cost no more instructions a byte than when the figures were stored."""
 
 from __future__ import annotations
 
