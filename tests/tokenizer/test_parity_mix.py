@@ -101,7 +101,7 @@ def test_ten_megabytes(name: str, test_data: Path, root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_random_texts(name: str, test_data: Path, root: Path) -> None:
-    """A hundred thousand short texts from the alphabet that patterns and borders turn on.
+    """A hundred thousand texts from the alphabet that patterns and borders turn on, some of them long.
 
     Marks that Unicode gave a combining class after the reference's tables were made are left out: it
     does not reorder them, as NFC asks.
@@ -114,9 +114,9 @@ def test_random_texts(name: str, test_data: Path, root: Path) -> None:
         texts = [
             "".join(
                 rng.choice(parts) if rng.random() < 0.8 else chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x11_0000)]))
-                for _ in range(rng.randrange(1, 25))
+                for _ in range(rng.randrange(1, 25 if number % 4 else 250))
             )
-            for _ in range(2_000)
+            for number in range(2_000)
         ]  # fmt: skip
         texts = ["".join(c for c in text if not newly_combining(c)) for text in texts]
         ids, offsets = ours.encode_batch(
@@ -127,7 +127,9 @@ def test_random_texts(name: str, test_data: Path, root: Path) -> None:
 
 
 def newly_combining(c: str) -> bool:
-    return unicodedata.combining(c) != unicodedata.ucd_3_2_0.combining(c)
+    """Or perhaps: what Python's tables don't know yet may be a mark by now."""
+    unknown = unicodedata.category(c) == "Cn" and c < "\U00020000"
+    return unknown or unicodedata.combining(c) != unicodedata.ucd_3_2_0.combining(c)
 
 
 @pytest.mark.parametrize("name", ["internlm2", "cl100k_base.tiktoken"])

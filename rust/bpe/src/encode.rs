@@ -263,14 +263,22 @@ impl Tokenizer {
         if parts.len() == 1 {
             return parts.swap_remove(0);
         }
-        let mut ids = Vec::with_capacity(parts.iter().map(|(ids, _)| ids.len()).sum());
         let mut offsets = Vec::with_capacity(texts.len() + 1);
         offsets.push(0);
-        for (part, ends) in parts {
-            let base = ids.len() as i64;
+        let mut base = 0;
+        for (part, ends) in &parts {
             offsets.extend(ends[1..].iter().map(|end| base + end));
-            ids.extend_from_slice(&part);
+            base += part.len() as i64;
         }
+        // Put together by all threads: one alone would take as long as a tenth of the encoding.
+        let mut ids = vec![0; base as usize];
+        let (mut rest, mut places) = (ids.as_mut_slice(), Vec::with_capacity(parts.len()));
+        for (part, _) in &parts {
+            let (place, after) = rest.split_at_mut(part.len());
+            places.push((place, part));
+            rest = after;
+        }
+        places.into_par_iter().for_each(|(place, part)| place.copy_from_slice(part));
         (ids, offsets)
     }
 }
