@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,8 @@ def test_long_text_files_come_in_parts_that_change_nothing(
     )
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbf" + text.encode())
     monkeypatch.setattr(reading, "_PART", 5_000)
-    monkeypatch.setattr("internlm_core._streams._BLOCK", 1_500)
+    # Blocks smaller than a part, so that borders fall everywhere.
+    monkeypatch.setattr(reading, "read_blocks", partial(reading.read_blocks, size=1_500))
     files = find_texts([tmp_path])
     parts = [t for c in texts_of(files) for t in c]
     assert "".join(parts) == text
