@@ -97,6 +97,15 @@ def test_the_measure_notices_what_is_held(tmp_path):
 
 
 @pytest.mark.slow
+def test_near_duplicates_of_a_corpus_larger_than_memory(tmp_path):
+    """Control: with memory to hold the texts, dedup takes it."""
+    within = peak(tmp_path / "within", 400 * MB, "dedup.enabled=true")
+    assert within < 1.35 * LIMIT
+    more = ["max_memory=3GB", f"shard_bytes={8 * MB}", f"batch_bytes={LIMIT // 160}"]
+    assert peak(tmp_path / "more", 400 * MB, "dedup.enabled=true", *more) > within + 200 * MB
+
+
+@pytest.mark.slow
 def test_repeated_text_of_a_corpus_larger_than_memory(tmp_path):
     """Parts are read one after another, and what is counted of them has a bound of its own."""
     stages = ["exact.enabled=true", "urls.enabled=true", "lines.enabled=true"]

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["LineShardWriter", "ShardWriter", "Shards", "WriteBehind", "write_parquet"]
 
 
-_BEHIND = 2
-"""Shards that are compressed and synced while more rows are collected."""
+_BEHIND = 1
+"""Shards that are compressed and synced while more rows are collected; each is there three times."""
 
 
 def write_parquet(frame: pl.DataFrame, path: Path, *, brief: bool = False) -> None:
