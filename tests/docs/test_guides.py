@@ -129,7 +129,7 @@ def test_a_block_that_is_not_run_must_compile(
 def test_a_command_that_fails_is_noticed(tmp_path: Path, run_page: Callable[[Path], int]) -> None:
     page = _page(
         tmp_path,
-        "```sh\nmake demo\ninternlm-core train --config none \\\n  --shards x --out y\n```\n",
+        "```sh\nmake demo\ninternlm-core train pretrain --config none \\\n  --shards x --out y\n```\n",
     )
     with pytest.raises(AssertionError, match="exit 2"):
         run_page(page)
@@ -140,10 +140,10 @@ def test_what_is_made_smaller_must_be_there(
 ) -> None:
     page = tmp_path / "README.md"
     page.write_text(
-        '```sh\ninternlm-core train --config demo\n```\n\n```python\nrun("demo")\n```\n'
+        '```sh\ninternlm-core train pretrain --config demo\n```\n\n```python\nrun("demo")\n```\n'
     )
     shell, python = read_blocks(page)
-    assert shell.commands == [["train", "--config", "tiny.toml"]]
+    assert shell.commands == [["train", "pretrain", "--config", "tiny.toml"]]
     assert python.code == 'run("tiny.toml")\n'
     page.write_text('```python\nrun("demo")\n```\n')
     with pytest.raises(ValueError, match="no code holds --config demo"):

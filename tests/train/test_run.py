@@ -303,6 +303,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 def test_command_line(shard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         "train",
+        "pretrain",
         "--config",
         "demo",
         "--shards",
