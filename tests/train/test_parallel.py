@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,3 +277,54 @@ def test_one_process_cannot_run_a_plan_for_two(
 ) -> None:
     with pytest.raises(ConfigError, match="start them with torchrun"):
         train.run(settings(parallel={"tensor": 2}), shard, tmp_path / "run", quiet=True)
+
+
+def test_adapters_train_alike_over_ranks(settings: Settings, shard: Path, tmp_path: Path) -> None:
+    phase = {"name": "a", "tokens": 1500, "sequence_length": 32, "batch_tokens": 250}
+    base = train.run(settings(phases=[phase]), shard, tmp_path / "base", quiet=True)
+    tuned = settings(phases=[phase], init_from=str(base), lora={"rank": 4})
+    run(tuned, shard, tmp_path / "one")
+    assert together(tmp_path / "store", run, tuned, shard, tmp_path / "two") == [0, 0]
+    for one, other in zip(lines(tmp_path / "one"), lines(tmp_path / "two"), strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+    # The merged model that two ranks saved is the one that one saved.
+    pair = [model.load(checkpoint.newest(tmp_path / n)) for n in ("one", "two")]
+    for one, other in zip(*(m.state_dict().values() for m in pair), strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5)
+
+
+def test_torchrun_is_the_launcher(settings: Settings, shard: Path, tmp_path: Path) -> None:
+    """The command as a person types it."""
+    out = tmp_path / "run"
+    phase = {"name": "a", "tokens": 1000, "sequence_length": 32, "batch_tokens": 250}
+    config = settings(phases=[phase], shards=str(shard), out=str(out), parallel={"tensor": 2})
+    path = tmp_path / "run.toml"
+    path.write_text(_toml(config))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+        "-m", "internlm_core", "train", "pretrain", "--config", str(path),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Model:" in done.stderr
+    assert len(lines(out)) == 4
+    run(config | {"parallel": {}}, shard, tmp_path / "one")
+    for one, other in zip(lines(tmp_path / "one"), lines(out), strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+
+
+def _toml(values: dict[str, Any]) -> str:
+    """JSON is TOML but for tables, which are written inline."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k} = {text(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(text, value)) + "]"
+        return json.dumps(value)
+
+    return "".join(f"{key} = {text(value)}\n" for key, value in values.items())

@@ -98,10 +98,11 @@ def add_lora(model: InternLM2, config: LoRAConfig) -> InternLM2:
     model.requires_grad_(False)
     for layer in model.layers:
         for room in (layer.attention, layer.feed_forward):
-            for target in config.targets:
-                base = getattr(room, target, None)
-                if base is not None:
-                    setattr(room, target, LoRALinear(base, config))
+            # In the order of `named_parameters`, in which adapters are drawn everywhere.
+            children: Any = room
+            for name, base in list(children.named_children()):
+                if name in config.targets:
+                    setattr(room, name, LoRALinear(base, config))
     return model
 
 

@@ -90,6 +90,7 @@ def estimate_memory(config: TrainConfig, model: ModelConfig, world: int = 1) -> 
     activations = (layers - recomputed) * kept + recomputed * d * tokens * half
     if recomputed:
         activations += kept  # the layer that is being recomputed
+    activations += 2 * d * tokens * half  # the last norm
     head = vocabulary * d // tensor
     rows = max(64, _CHUNK_BYTES // (4 * (vocabulary // tensor)))
     chunk = rows * vocabulary // tensor * (4 + half) * 2

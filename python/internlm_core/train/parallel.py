@@ -119,9 +119,8 @@ def fill(
     """
     model.to_empty(device=device)
     for name, parameter in model.named_parameters():
-        local = layout.local(parameter)
-        if local.numel():
-            local.copy_(value(name, layout.bounds(name)))
+        # Also where nothing of it is here: a draw moves the generator on.
+        layout.local(parameter).copy_(value(name, layout.bounds(name)))
 
 
 def summed_loss(
