@@ -123,6 +123,7 @@ def test_two_processes_train_as_one(
         torch.testing.assert_close(weights[1][key], tensor, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bf16_ranks_keep_fp32_masters(twenty: dict[str, Any], shard: Path, tmp_path: Path) -> None:
     config = twenty | {"dtype": "bf16"}
     run(config, shard, tmp_path / "one")
@@ -181,6 +182,7 @@ def _in_one(config: dict[str, Any], shard: Path, out: Path, at: int) -> None:
     assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_a_naive_split_would_be_noticed(
     twenty: dict[str, Any], shard: Path, tmp_path: Path
 ) -> None:

@@ -111,8 +111,9 @@ def test_impossible_settings_are_named(
 
 def test_the_guides_configuration_is_valid(root: Path, tmp_path: Path) -> None:
     text = (root / "docs" / "training.md").read_text("utf-8")
-    [block] = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
-    (tmp_path / "run.toml").write_text(block)
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "run.toml").write_text("\n".join(blocks))
     config = load_config(TrainConfig, tmp_path / "run.toml")
     assert [phase.name for phase in config.phases] == ["short", "long"]
     assert config.phases[0].mixture == {"webpages": 0.8, "code": 0.2}
+    assert (config.parallel.tensor, config.parallel.shard) == (2, "full")
