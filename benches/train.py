@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches.harness import OURS, Contender, Task
+from benches.train_data import loss_task, packing_task
 from benches.worker import Job
 
 if TYPE_CHECKING:
@@ -53,16 +54,29 @@ def tasks(*, quick: bool) -> Iterator[Task]:
                 for name, masters, keeps in kinds
             ]
             _write_weights(Path(folder), shape)
-            yield Task(
-                room="train",
-                name=f"Training step, {_millions(shape)} M parameters, {dtype}",
-                unit="tokens/s",
-                amount=STEPS * _BATCH[0] * _BATCH[1],
-                ours=Contender(OURS, _ours, arguments, ("internlm-core", "torch")),
-                peers=tuple(peers),
-                judge=_judge,
-                facts={"n": STEPS * _BATCH[0] * _BATCH[1], "shape": shape, "batch": _BATCH},
-            )
+            ours = Contender(OURS, _ours, arguments, ("internlm-core", "torch"))
+            yield _step_task(shape, dtype, "", ours, peers)
+        fused = Contender(
+            f"{OURS}, compiled", _ours, (folder, shape, "bf16", True), ("internlm-core", "torch")
+        )
+        yield _step_task(shape, "bf16", ", compiled", fused, peers)
+        yield packing_task(folder, shape)
+    yield loss_task(quick=quick)
+
+
+def _step_task(
+    shape: Mapping[str, int], dtype: str, more: str, ours: Contender, peers: list[Contender]
+) -> Task:
+    return Task(
+        room="train",
+        name=f"Training step, {_millions(shape)} M parameters, {dtype}{more}",
+        unit="tokens/s",
+        amount=STEPS * _BATCH[0] * _BATCH[1],
+        ours=ours,
+        peers=tuple(peers),
+        judge=_judge,
+        facts={"n": STEPS * _BATCH[0] * _BATCH[1], "shape": shape, "batch": _BATCH},
+    )
 
 
 def _millions(shape: Mapping[str, int]) -> float:
@@ -106,11 +120,12 @@ def _steps(step: Callable[[Any], None], loss: Callable[[Any], float]) -> dict[st
     return {"run": run, "result": loss}
 
 
-def _ours(folder: str, shape: Mapping[str, int], dtype: str) -> Job:
+def _ours(folder: str, shape: Mapping[str, int], dtype: str, fused: bool = False) -> Job:
     import torch
     from internlm_core import model as room
     from internlm_core.model.allocator import keep_freed_memory
     from internlm_core.train import OptimizerConfig
+    from internlm_core.train.compiling import compile_layers
     from internlm_core.train.optim import Optimizer
 
     # As `train.run` does.
@@ -121,6 +136,8 @@ def _ours(folder: str, shape: Mapping[str, int], dtype: str) -> Job:
         name = {"fp32": "float32", "bf16": "bfloat16"}[dtype]
         model = room.load(Path(folder) / "ours", dtype=name)
         model.train()
+        if fused:
+            compile_layers(model)
         settings = OptimizerConfig(weight_decay=DECAY, clip_norm=1.0)
         state = model, Optimizer(model, settings)
         step(state)
