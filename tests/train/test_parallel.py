@@ -296,6 +296,7 @@ def test_adapters_train_alike_over_ranks(settings: Settings, shard: Path, tmp_pa
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_torchrun_is_the_launcher(settings: Settings, shard: Path, tmp_path: Path) -> None:
     """The command as a person types it."""
     out = tmp_path / "run"

@@ -323,3 +323,21 @@ def test_command_line(shard: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(arguments) == 0
     assert checkpoint.checkpoints(tmp_path / "run")
     assert main([*arguments, "--no-resume"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch looks at it while compiling
+def test_compiled_layers_train_alike(settings: Settings, shard: Path, tmp_path: Path) -> None:
+    """Packed rows of ever other documents, two windows: no program a row, and the same losses."""
+    from torch._dynamo.utils import counters
+
+    train.run(settings(), shard, tmp_path / "eager", quiet=True)
+    counters.clear()
+    train.run(settings(compile=True), shard, tmp_path / "compiled", quiet=True)
+    assert 0 < counters["stats"]["unique_graphs"] < 20
+    pair = [
+        [json.loads(s) for s in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("eager", "compiled")
+    ]
+    for one, other in zip(*pair, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
