@@ -14,6 +14,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from internlm_core import _streams
 from internlm_core.cli import main
 from internlm_core.data.readers import (
     ReadLimits,
@@ -21,7 +22,6 @@ from internlm_core.data.readers import (
     find_files,
     group_files,
     read_batches,
-    streams,
 )
 from internlm_core.data.readers.warc import DamagedRecord, WarcRecord, read_warc_records
 from internlm_core.data.records import SCHEMA
@@ -228,7 +228,7 @@ def test_a_gzip_bomb_is_read_to_the_limit_in_bounded_memory(tmp_path):
 
 
 def test_a_file_that_expands_beyond_all_measure_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(streams, "_PLAUSIBLE", 1 << 22)
+    monkeypatch.setattr(_streams, "_PLAUSIBLE", 1 << 22)
     bomb = record("resource", "http://a.example/", b"a" * (1 << 26))
     (tmp_path / "a.warc.zst").write_bytes(zstandard.compress(THREE[0] + bomb))
     records, rejected, _ = read(tmp_path / "a.warc.zst")
