@@ -122,8 +122,7 @@ fn others(parts: &[&str], scripts: &[Scripts], found: &mut Vec<(&'static str, us
         return;
     }
     let texts: Vec<String> = parts.iter().map(|part| words(part)).collect();
-    let letters: Vec<usize> =
-        texts.iter().map(|t| t.chars().filter(|c| *c != ' ').count()).collect();
+    let letters: Vec<usize> = texts.iter().map(|t| characters_but_blanks(t)).collect();
     let total: usize = letters.iter().sum();
     if total < FEWEST_LETTERS {
         // Beside Chinese a few letters are no language.
@@ -233,6 +232,10 @@ struct Scripts {
 impl Scripts {
     fn of(text: &str) -> Self {
         let mut this = Self::default();
+        if text.is_ascii() {
+            this.bytes = text.bytes().filter(u8::is_ascii_alphabetic).count();
+            return this;
+        }
         for c in text.chars().filter(|c| c.is_alphabetic()) {
             this.bytes += c.len_utf8();
             match c {
@@ -261,6 +264,10 @@ impl Scripts {
 fn words(sample: &str) -> String {
     let mut words = String::with_capacity(sample.len());
     for token in sample.split_whitespace() {
+        if token.is_ascii() {
+            ascii_words(token, &mut words);
+            continue;
+        }
         let is_odd = |c: char| c.is_numeric() || matches!(c, '/' | '@' | '_' | '=' | '{' | '\\');
         // Numbers, addresses, options, names of variables and functions.
         let is_option = token.starts_with("-") && token.len() > 1 || token.starts_with("<");
@@ -282,9 +289,53 @@ fn words(sample: &str) -> String {
     words
 }
 
+/// `words` for a token of ASCII, most tokens of most texts.
+fn ascii_words(token: &str, words: &mut String) {
+    let bytes = token.as_bytes();
+    let is_odd = |b: &u8| matches!(b, b'0'..=b'9' | b'/' | b'@' | b'_' | b'=' | b'{' | b'\\');
+    let is_option = bytes[0] == b'-' && bytes.len() > 1 || bytes[0] == b'<';
+    if is_option || bytes.iter().any(is_odd) || bytes.windows(2).any(|pair| pair == b"()") {
+        return;
+    }
+    let mut is_blank = words.ends_with(' ');
+    for &byte in bytes {
+        let is_letter = byte.is_ascii_alphabetic() || byte == b'\'';
+        if is_letter {
+            words.push(char::from(byte.to_ascii_lowercase()));
+        } else if !is_blank {
+            words.push(' ');
+        }
+        is_blank = !is_letter;
+    }
+    if !is_blank {
+        words.push(' ');
+    }
+}
+
+fn characters_but_blanks(text: &str) -> usize {
+    // A character is its bytes but those that go on with one.
+    text.bytes().filter(|&byte| byte != b' ' && byte & 0xC0 != 0x80).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_of_ascii_are_no_special_case() {
+        // A letter that is nowhere else keeps the same token off the quick path.
+        let slow = |token: &str| words(&format!("{token}é")).replace('é', "");
+        for token in [
+            "Don't", "(well)", "a.b", "...", "x1", "http://a", "--all", "-", "<b>", "f()", "f(x)",
+            "{", "a\\b", "E=m", "end.", "'", "A_B",
+        ] {
+            let quick = words(token);
+            let both = (quick.trim_end(), slow(token));
+            assert_eq!(both.0, both.1.trim_end(), "{token}");
+        }
+        assert_eq!(words("One, two (THREE) 4"), "one two three ");
+        assert_eq!(characters_but_blanks("a é 中 b"), 4);
+    }
 
     #[test]
     fn scripts_decide_first() {

@@ -149,12 +149,17 @@ fn by_common_words(words: &str) -> (&'static str, f32, f32) {
             });
         }
     }
-    let mut order: Vec<usize> = (0..languages.len()).collect();
-    order.sort_by(|&a, &b| sums[b].total_cmp(&sums[a]));
-    let (best, next) = (sums[order[0]], sums[order[1]]);
+    let (mut first, mut best, mut next) = (0, sums[0], 0f32);
+    for (number, &sum) in sums.iter().enumerate().take(languages.len()).skip(1) {
+        if sum > best {
+            (first, next, best) = (number, best, sum);
+        } else {
+            next = next.max(sum);
+        }
+    }
     // One word may be a name.
-    let lead = if hits[order[0]] > 1 { 1.0 - next / best } else { 0.0 };
-    (languages[order[0]], best / all.max(1.0), lead)
+    let lead = if hits[first] > 1 { 1.0 - next / best } else { 0.0 };
+    (languages[first], best / all.max(1.0), lead)
 }
 
 /// The quick model's language of some words; it knows 16.
@@ -209,6 +214,9 @@ pub fn decide(words: &str, letters: usize, narrow: &'static str) -> (&'static st
 
 /// Share of letters of which a language's own spelling has none.
 fn foreign_share(words: &str, lang: &str) -> f64 {
+    if lang != "ru" && words.is_ascii() {
+        return 0.0;
+    }
     let Some((_, own)) = LETTERS.iter().find(|(known, _)| *known == lang) else { return 0.0 };
     let (mut all, mut foreign) = (0u32, 0u32);
     for c in words.chars().filter(|c| c.is_alphabetic()) {
