@@ -54,6 +54,12 @@ static BYTES: LazyLock<Vec<[u8; REACH]>> = LazyLock::new(|| {
     ENCODINGS.iter().map(|encoding| of(encoding)).collect()
 });
 
+/// Characters that begin a UTF-8 sequence of several bytes in one of the encodings.
+static LEADS: LazyLock<Vec<bool>> = LazyLock::new(|| {
+    let is_lead = |c: usize| BYTES.iter().any(|bytes| (0xc2..=0xf4).contains(&bytes[c]));
+    (0..REACH).map(is_lead).collect()
+});
+
 /// Whether a text may hold UTF-8 that was decoded as another encoding, or C1 control characters,
 /// which stand for punctuation of windows-1252.
 ///
@@ -66,6 +72,7 @@ pub fn suspects_mojibake(text: &str) -> bool {
     if text.is_ascii() {
         return false;
     }
+    let leads = &*LEADS;
     let mut found = [0usize; ENCODINGS.len()];
     let mut others = 0usize;
     let mut rest = text;
@@ -73,15 +80,16 @@ pub fn suspects_mojibake(text: &str) -> bool {
         rest = &rest[at..];
         let run = &rest[..rest.bytes().position(|byte| byte < 0x80).unwrap_or(rest.len())];
         rest = &rest[run.len()..];
-        others += run.chars().count();
+        // A character is its bytes but those that go on with one.
+        others += run.bytes().filter(|byte| byte & 0xC0 != 0x80).count();
+        // Lead bytes of characters from U+3000 on, of which no table has any: most of Chinese.
+        if !run.bytes().any(|byte| (0xC2..=0xE2).contains(&byte)) {
+            continue;
+        }
         if run.chars().any(|c| matches!(c, '\u{80}'..='\u{84}' | '\u{86}'..='\u{9f}')) {
             return true;
         }
-        let is_lead = |c: char| {
-            BYTES
-                .iter()
-                .any(|bytes| bytes.get(c as usize).is_some_and(|b| (0xc2..=0xf4).contains(b)))
-        };
+        let is_lead = |c: char| leads.get(c as usize).is_some_and(|&is_lead| is_lead);
         if run.chars().nth(1).is_none() || !run.chars().any(is_lead) {
             continue;
         }
