@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import polars as pl
 import pytest
 from internlm_core.data import Pipeline, PipelineConfig
 from internlm_core.data.report import sections, write_report
@@ -47,6 +48,18 @@ def test_all_parts_are_there(finished):
     assert re.search(r"<mark>\s*the\s*</mark>", found["Duplicates"])
     assert "broken_json" in found["Rejected input"]
     assert "dedup.threshold" in found["Settings"]
+
+
+def test_each_threshold_is_seen_against_its_statistic(finished):
+    """Those that dropped nothing too, in a block that opens."""
+    found = {section.title: str(section.body) for section in sections(finished.folder)}
+    charts = found["Statistics against thresholds"]
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", charts)
+    known = set(pl.read_parquet(finished.folder / "metrics" / "*.parquet").columns)
+    limited = set(finished.run["thresholds"]) & known
+    assert {name.replace("_", " ") for name in limited} <= set(titles)
+    assert len(titles) == len(set(titles)) > 10
+    assert "with a threshold" in charts
 
 
 def test_text_of_the_corpus_stays_text(finished):

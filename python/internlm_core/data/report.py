@@ -219,26 +219,37 @@ def _distributions(where: RunFolder, run: dict[str, Any]) -> Section | None:
         dropped.filter(pl.col("stage") == "rules", pl.col("metric").is_not_null())
         .group_by("metric").len().sort("len", "metric", descending=[True, False]).collect()
     )  # fmt: skip
-    names = [name for name in order["metric"] if name in known][:_METRICS]
+    names = [name for name in order["metric"] if name in known]
+    # Then those that dropped nothing, so that each threshold is seen against its statistic.
+    quiet = [name for name in sorted(run["thresholds"]) if name in known and name not in names]
+    shown, names = names[:_METRICS], [*names, *quiet]
     if not names:
         return None
     every = max(1, -(-int(run["records"]) // _MOST_VALUES))
     against = dropped.filter(pl.col("stage") == "rules").select("id").unique()
-    frame = metrics.select("id", *names).gather_every(every).collect()
-    is_out = frame["id"].is_in(against.collect()["id"].implode())
-    charts = []
-    for name in names:
-        column = frame[name].cast(pl.Float64)
+    ids = metrics.select("id").gather_every(every).collect()["id"]
+    is_out = ids.is_in(against.collect()["id"].implode())
+
+    def chart(name: str) -> Markup:
+        # One column at a time, for a corpus has many rows.
+        found = metrics.select(pl.col(name).cast(pl.Float64)).gather_every(every).collect()
+        column = found.to_series()
         groups = {
             "passed the rules": column.filter(~is_out).drop_nulls().to_numpy(),
             "dropped": column.filter(is_out).drop_nulls().to_numpy(),
         }
         marks = [Mark(limit, short_number(limit)) for limit in run["thresholds"].get(name, [])]
-        charts.append(histogram(name.replace("_", " "), groups, marks=marks))
+        return histogram(name.replace("_", " "), groups, marks=marks)
+
+    rest = [name for name in names if name not in shown]
+    blocks = [stack([chart(name) for name in shown], columns=True)] if shown else []
+    if rest:
+        title = f"{count_of(len(rest), 'more statistic')} with a threshold"
+        blocks.append(fold(title, stack([chart(name) for name in rest], columns=True)))
     return Section(
         "Statistics against thresholds",
-        stack(charts, columns=True),
-        "The statistics that dropped most; dashed lines are the thresholds, of all kinds of text.",
+        stack(blocks),
+        "Those that dropped most come first; dashed lines are the thresholds, of all kinds of text.",
     )
 
 

@@ -54,10 +54,13 @@ static BYTES: LazyLock<Vec<[u8; REACH]>> = LazyLock::new(|| {
     ENCODINGS.iter().map(|encoding| of(encoding)).collect()
 });
 
-/// Characters that begin a UTF-8 sequence of several bytes in one of the encodings.
-static LEADS: LazyLock<Vec<bool>> = LazyLock::new(|| {
-    let is_lead = |c: usize| BYTES.iter().any(|bytes| (0xc2..=0xf4).contains(&bytes[c]));
-    (0..REACH).map(is_lead).collect()
+/// Of each character whether it begins a UTF-8 sequence of several bytes in one of the encodings, and
+/// whether it goes on with one.
+static ROLES: LazyLock<Vec<(bool, bool)>> = LazyLock::new(|| {
+    let has = |c: usize, range: std::ops::RangeInclusive<u8>| {
+        BYTES.iter().any(|bytes| range.contains(&bytes[c]))
+    };
+    (0..REACH).map(|c| (has(c, 0xc2..=0xf4), has(c, 0x80..=0xbf))).collect()
 });
 
 /// Whether a text may hold UTF-8 that was decoded as another encoding, or C1 control characters,
@@ -72,7 +75,7 @@ pub fn suspects_mojibake(text: &str) -> bool {
     if text.is_ascii() {
         return false;
     }
-    let leads = &*LEADS;
+    let roles = &*ROLES;
     let mut found = [0usize; ENCODINGS.len()];
     let mut others = 0usize;
     let mut rest = text;
@@ -89,8 +92,13 @@ pub fn suspects_mojibake(text: &str) -> bool {
         if run.chars().any(|c| matches!(c, '\u{80}'..='\u{84}' | '\u{86}'..='\u{9f}')) {
             return true;
         }
-        let is_lead = |c: char| leads.get(c as usize).is_some_and(|&is_lead| is_lead);
-        if run.chars().nth(1).is_none() || !run.chars().any(is_lead) {
+        let role = |c: char| roles.get(c as usize).copied().unwrap_or_default();
+        let mut is_begun = false;
+        let has_pair = run.chars().any(|c| {
+            let (begins, goes_on) = role(c);
+            std::mem::replace(&mut is_begun, begins) && goes_on
+        });
+        if !has_pair {
             continue;
         }
         for (bytes, found) in BYTES.iter().zip(&mut found) {
