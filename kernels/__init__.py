@@ -10,8 +10,22 @@ from __future__ import annotations
 
 from internlm_core._lazy import attach
 
-_OPERATIONS = ("attention", "linear_cross_entropy", "rms_norm", "rope", "swiglu")
+_OPERATIONS = (
+    "attention",
+    "decode_attention",
+    "linear_cross_entropy",
+    "rms_norm",
+    "rope",
+    "swiglu",
+)
 
-__all__ = ["attention", "linear_cross_entropy", "rms_norm", "rope", "swiglu"]
+__all__ = [
+    "attention",
+    "decode_attention",
+    "linear_cross_entropy",
+    "rms_norm",
+    "rope",
+    "swiglu",
+]
 
 __getattr__, __dir__ = attach(__name__, dict.fromkeys(_OPERATIONS))

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
-
+import torch
 from internlm_core._optional import require
 from internlm_core.errors import KernelError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["use_triton"]
 
@@ -18,6 +14,8 @@ VARIABLE = "INTERNLM_KERNELS"
 
 def use_triton(tensor: torch.Tensor) -> bool:
     """Whether `tensor` goes to the Triton kernel (CUDA) or to torch (CPU), unless one is forced.
+
+    fp64 always goes to torch.
 
     Raises:
         KernelError: `INTERNLM_KERNELS` holds an unknown word, or forces Triton on a CPU tensor
@@ -28,6 +26,8 @@ def use_triton(tensor: torch.Tensor) -> bool:
     if forced not in ("", "reference", "triton"):
         raise KernelError(f"{VARIABLE}={forced!r}: expected 'reference', 'triton', or nothing")
     if forced == "reference" or (forced == "" and not tensor.is_cuda):
+        return False
+    if tensor.dtype == torch.float64:  # the kernels compute in fp32
         return False
     if not tensor.is_cuda and os.environ.get("TRITON_INTERPRET", "0") != "1":
         raise KernelError(

@@ -17,7 +17,9 @@ import triton.language as tl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["INTERPRETING", "Settings", "Variant", "dot", "processors", "shared_memory"]
+    from torch import Tensor
+
+__all__ = ["INTERPRETING", "Settings", "Variant", "dot", "processors", "rows_of", "shared_memory"]
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET", "0") == "1"
 """Triton's interpreter is on. It multiplies the bit patterns of bf16, hence `dot`'s UPCAST."""
@@ -65,6 +67,12 @@ def processors(device: torch.device) -> int:
     if device.type != "cuda":
         return 3
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """`[..., D]` as `[rows, D]` with a contiguous last axis; a view where the strides allow it."""
+    flat = x.reshape(-1, x.shape[-1])
+    return flat if flat.stride(-1) == 1 else flat.contiguous()
 
 
 @triton.jit

@@ -42,6 +42,12 @@ def _span(CU, sequence, T, S, VARLEN: tl.constexpr):
 
 
 @triton.jit
+def _which(pair, heads):
+    """Sequence and head of a program; the head in int64, since head · stride passes 2^31."""
+    return pair // heads, (pair % heads).to(tl.int64)
+
+
+@triton.jit
 def _tile(base, first, rows, columns, stride, limit, WIDTH: tl.constexpr, PADDED: tl.constexpr):
     """Rows `first + rows` of a head, zeros beyond `limit` rows and WIDTH columns."""
     pointers = base + tl.cast(first, tl.int64) * stride + rows[:, None] * stride + columns[None, :]
@@ -65,14 +71,15 @@ def _store(
 @triton.jit
 def _forward(
     Q, K, V, O, LSE, CU,
-    scale, T, S, heads, lse_stride,
+    scale, T, S, heads, blocks, lse_stride,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, o_batch, o_row, o_head,
     GROUP: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr, VARLEN: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    first_m = tl.program_id(0) * BLOCK_M
-    sequence, head = tl.program_id(1) // heads, tl.program_id(1) % heads
+    # The last queries see most keys: their blocks go first, so that no long one is left at the end.
+    first_m = (blocks - 1 - tl.program_id(0) % blocks) * BLOCK_M
+    sequence, head = _which(tl.program_id(0) // blocks, heads)
     start, queries, keys = _span(CU, sequence, T, S, VARLEN)
     if first_m >= queries:
         return
@@ -121,14 +128,15 @@ def _forward(
 @triton.jit
 def _backward_q(
     Q, K, V, O, DO, LSE, DELTA, DQ, CU,
-    scale, T, S, heads, lse_stride,
+    scale, T, S, heads, blocks, lse_stride,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, o_batch, o_row, o_head,
     GROUP: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr, VARLEN: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    first_m = tl.program_id(0) * BLOCK_M
-    sequence, head = tl.program_id(1) // heads, tl.program_id(1) % heads
+    # The last queries see most keys: their blocks go first, so that no long one is left at the end.
+    first_m = (blocks - 1 - tl.program_id(0) % blocks) * BLOCK_M
+    sequence, head = _which(tl.program_id(0) // blocks, heads)
     start, queries, keys = _span(CU, sequence, T, S, VARLEN)
     if first_m >= queries:
         return
@@ -175,16 +183,15 @@ def _backward_q(
 @triton.jit
 def _backward_kv(
     Q, K, V, DO, LSE, DELTA, DK, DV, CU,
-    scale, T, S, heads, lse_stride,
+    scale, T, S, heads, blocks, lse_stride,
     q_batch, q_row, q_head, k_batch, k_row, k_head, v_batch, v_row, v_head, o_batch, o_row, o_head,
     d_batch, d_row, d_head,
     GROUP: tl.constexpr, WIDTH: tl.constexpr, COLUMNS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr, VARLEN: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
-    first_n = tl.program_id(0) * BLOCK_N
-    kv_heads = heads // GROUP
-    sequence, kv_head = tl.program_id(1) // kv_heads, tl.program_id(1) % kv_heads
+    first_n = tl.program_id(0) % blocks * BLOCK_N
+    sequence, kv_head = _which(tl.program_id(0) // blocks, heads // GROUP)
     start, queries, keys = _span(CU, sequence, T, S, VARLEN)
     if first_n >= keys:
         return
@@ -319,10 +326,11 @@ class _Attention(torch.autograd.Function):
         limit = shared_memory(q.device)
         chosen = settings("forward", width, q.element_size(), limit)
         flags = {"CAUSAL": causal, "VARLEN": cu_seqlens is not None, "UPCAST": INTERPRETING}
-        grid = (triton.cdiv(longest, chosen.blocks["BLOCK_M"]), sequences * heads)
-        _forward[grid](
+        blocks = triton.cdiv(longest, chosen.blocks["BLOCK_M"])
+        # One axis: the second of a grid ends at 65,535, which packed documents times heads pass.
+        _forward[(blocks * sequences * heads,)](
             q, k, v, out, lse, cu_seqlens,
-            scale * _LOG2E, tokens, k.shape[1], heads, tokens,
+            scale * _LOG2E, tokens, k.shape[1], heads, blocks, tokens,
             *_strides(q), *_strides(k), *_strides(v), *_strides(out),
             **_shapes(q, k), **chosen.blocks, **flags, **chosen.options(),
         )  # fmt: skip
@@ -340,24 +348,29 @@ class _Attention(torch.autograd.Function):
         dv = torch.empty(v.shape, dtype=v.dtype, device=v.device)
         delta = torch.empty_like(lse)
         limit = shared_memory(q.device)
-        sizes = (ctx.scale, tokens, k.shape[1], heads, tokens)
+        sizes = (ctx.scale, tokens, k.shape[1], heads)
         strides = (*_strides(q), *_strides(k), *_strides(v), *_strides(out))
         chosen = settings("backward_q", width, q.element_size(), limit)
-        grid = (triton.cdiv(ctx.longest, chosen.blocks["BLOCK_M"]), ctx.sequences * heads)
-        _backward_q[grid](
+        blocks = triton.cdiv(ctx.longest, chosen.blocks["BLOCK_M"])
+        _backward_q[(blocks * ctx.sequences * heads,)](
             q, k, v, out, grad, lse, delta, dq, cu_seqlens,
-            *sizes, *strides,
+            *sizes, blocks, tokens, *strides,
             **_shapes(q, k), **chosen.blocks, **ctx.flags, **chosen.options(),
         )  # fmt: skip
         chosen = settings("backward_kv", width, q.element_size(), limit)
         longest = ctx.longest if ctx.flags["VARLEN"] else k.shape[1]
-        grid = (triton.cdiv(longest, chosen.blocks["BLOCK_N"]), ctx.sequences * k.shape[2])
-        _backward_kv[grid](
+        blocks = triton.cdiv(longest, chosen.blocks["BLOCK_N"])
+        _backward_kv[(blocks * ctx.sequences * k.shape[2],)](
             q, k, v, grad, lse, delta, dk, dv, cu_seqlens,
-            *sizes, *strides, *_strides(dk),
+            *sizes, blocks, tokens, *strides, *_strides(dk),
             **_shapes(q, k), **chosen.blocks, **ctx.flags, **chosen.options(),
         )  # fmt: skip
         return dq, dk, dv, None, None, None, None
+
+
+def _addressable(x: Tensor) -> bool:
+    """Heads lie dense, and a block of up to 128 rows is reached by int32 offsets."""
+    return x.stride(-1) == 1 and x.stride(1) < 1 << 23
 
 
 def attention_triton(
@@ -370,7 +383,7 @@ def attention_triton(
     max_seqlen: int | None,
 ) -> Tensor:
     """As `attention` without a mask, on a device that Triton compiles for."""
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
+    q, k, v = (x if _addressable(x) else x.contiguous() for x in (q, k, v))
     longest = q.shape[1]
     if cu_seqlens is not None:
         longest = int(cu_seqlens.diff().max()) if max_seqlen is None else max_seqlen
@@ -389,7 +402,7 @@ def variants(
 ) -> list[Variant]:
     """The kernels as they are launched on a device with `limit` bytes of shared memory."""
     pointer = f"*{element}"
-    sizes = {"scale": "fp32", "T": "i32", "S": "i32", "heads": "i32", "lse_stride": "i32"}
+    sizes = {"scale": "fp32"} | dict.fromkeys(("T", "S", "heads", "blocks", "lse_stride"), "i32")
     steps = {f"{x}_{axis}": "i32" for x in "qkvo" for axis in ("batch", "row", "head")}
     inner = {f"d_{axis}": "i32" for axis in ("batch", "row", "head")}
     tensors = {

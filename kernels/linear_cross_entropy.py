@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from internlm_core.errors import KernelError
+from internlm_core.kernels._dispatch import use_triton
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> tupl
         half = torch.get_autocast_dtype(hidden.device.type)
         hidden = hidden.to(half)
     with_grad = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    total: Tensor = _ChunkedLoss.apply(hidden, weight, labels, with_grad)
+    if use_triton(hidden):
+        from internlm_core.kernels.linear_cross_entropy_triton import FusedLoss
+
+        total: Tensor = FusedLoss.apply(hidden, weight, labels, with_grad)
+        return total, count
+    total = _ChunkedLoss.apply(hidden, weight, labels, with_grad)
     return total, count
 
 
