@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+
 import torch
 from internlm_core._optional import require
 from internlm_core.errors import KernelError

@@ -120,7 +120,9 @@ def _check(
         f" page_table {tuple(page_table.shape)}, lengths {tuple(lengths.shape)}"
     )
     if q.dim() != 3 or k_pages.dim() != 4 or k_pages.shape != v_pages.shape:
-        raise KernelError(f"expected q [B, H, D] and k_pages, v_pages [P, page, K, D], got {shapes}")
+        raise KernelError(
+            f"expected q [B, H, D] and k_pages, v_pages [P, page, K, D], got {shapes}"
+        )
     if q.shape[2] != k_pages.shape[3] or q.shape[1] % k_pages.shape[2]:
         raise KernelError(f"head width or head counts don't fit: {shapes}")
     if page_table.dim() != 2 or page_table.shape[0] != q.shape[0] or lengths.shape != q.shape[:1]:

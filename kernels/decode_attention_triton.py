@@ -6,7 +6,7 @@ their log-sum-exp. A part without keys has -inf there and adds nothing.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
-# ruff: noqa: N803, N806
+# ruff: noqa: N803
 from __future__ import annotations
 
 import math
@@ -114,8 +114,10 @@ def settings(width: int, element_bytes: int, limit: int) -> Settings:
     if INTERPRETING:
         return Settings({"BLOCK_N": 32}, warps=4, stages=1)
     amd = limit <= 64 << 10
-    keys = 32 if element_bytes == 4 or width > 128 or amd else 64
-    return Settings({"BLOCK_N": keys}, warps=4, stages=1 if amd or element_bytes == 4 else 2)
+    if element_bytes == 4:  # without tensor cores on NVIDIA: all registers
+        wide = width > 128 and not amd
+        return Settings({"BLOCK_N": 16 if wide else 32}, warps=8 if wide else 4, stages=1)
+    return Settings({"BLOCK_N": 32 if width > 128 or amd else 64}, 4, stages=1 if amd else 2)
 
 
 def _splits(batch: int, kv_heads: int, longest: int, device: torch.device) -> int:
@@ -171,9 +173,7 @@ def decode_attention_triton(
     return y
 
 
-def variants(
-    limit: int, element: str = "bf16", width: int = 128, group: int = 4
-) -> list[Variant]:
+def variants(limit: int, element: str = "bf16", width: int = 128, group: int = 4) -> list[Variant]:
     """The kernels as they are launched on a device with `limit` bytes of shared memory."""
     pointer, chosen = f"*{element}", settings(width, 4 if element == "fp32" else 2, limit)
     strides = ("q_batch", "q_head", "k_page", "k_slot", "k_head", "v_page", "v_slot", "v_head")

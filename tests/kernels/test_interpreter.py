@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
-CHECKS = Path(__file__).parent / "interpreted" / "checks.py"
+FOLDER = Path(__file__).parent / "interpreted"
 
 
-def test_kernels_equal_the_reference_under_the_interpreter():
+@pytest.mark.parametrize("checks", ["attention", "decode", "rows"])
+def test_kernels_equal_the_reference_under_the_interpreter(checks):
     pytest.importorskip("triton")
     environment = os.environ | {"TRITON_INTERPRET": "1", "INTERNLM_KERNELS": "triton"}
+    file = FOLDER / f"checks_{checks}.py"
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
         env=environment,
-        cwd=CHECKS.parents[3],
+        cwd=FOLDER.parents[2],
         capture_output=True,
         text=True,
         check=False,

@@ -29,6 +29,53 @@ def test_round_trip_is_bit_equal(make_model, tmp_path, group, naming):
     assert same(model, room.load(tmp_path / "b"))
 
 
+@pytest.mark.parametrize("biases", [(False, True), (True, False)])
+def test_internlm3_keeps_its_biases(make_model, tmp_path, biases):
+    bias, qkv_bias = biases
+    model = make_model(group=16, bias=bias, qkv_bias=qkv_bias, mlp_bias=bias)
+    room.save(model, tmp_path / "own")
+    room.save(model, tmp_path / "their", "llama")
+    kind = json.loads((tmp_path / "their" / "config.json").read_text())
+    assert (kind["model_type"], kind["bias"], kind["qkv_bias"]) == ("internlm3", bias, qkv_bias)
+    names = set(load_file(tmp_path / "their" / "model.safetensors"))
+    assert ("model.layers.0.self_attn.q_proj.bias" in names) == qkv_bias
+    assert ("model.layers.1.self_attn.o_proj.bias" in names) == bias
+    assert ("model.layers.1.mlp.down_proj.bias" in names) == bias
+    for folder in ("own", "their"):
+        assert same(model, room.load(tmp_path / folder))
+
+
+def test_biases_that_llamas_names_have_no_architecture_for(make_model, tmp_path):
+    model = make_model(bias=False, qkv_bias=True, mlp_bias=True)
+    with pytest.raises(ModelError, match="internlm2"):
+        room.save(model, tmp_path / "m", "llama")
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_logits_of_internlm3_equal_llamas_with_no_bias_on_the_output(
+    make_model, draw_ids, tmp_path
+):
+    transformers = pytest.importorskip("transformers")
+    model, ids = make_model(group=16, qkv_bias=True), draw_ids(1, 40)
+    room.save(model, tmp_path, "llama")
+    state = load_file(tmp_path / "model.safetensors")
+    values = {**model.config.to_hf_dict("llama"), "attention_bias": True, "model_type": "llama"}
+    llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values)).eval()
+    for layer in range(2):
+        state[f"model.layers.{layer}.self_attn.o_proj.bias"] = torch.zeros(model.config.hidden_size)
+    llama.load_state_dict(state)
+    with torch.no_grad():
+        theirs, ours = llama(ids).logits, model(ids)
+    assert (theirs - ours).abs().max() <= 1e-5 * max(1.0, float(theirs.abs().max()))
+
+
+def test_float16_of_a_bfloat16_model_is_warned_of(make_model, tmp_path):
+    room.save(make_model().to(torch.bfloat16), tmp_path)
+    with pytest.warns(UserWarning, match=r"trained in bfloat16.*65,504"):
+        assert room.load(tmp_path, "float16").dtype == torch.float16
+
+
 @pytest.mark.parametrize("group", [1, 3, 4])
 @pytest.mark.filterwarnings("ignore")
 def test_logits_equal_transformers_llama(make_model, draw_ids, tmp_path, group):

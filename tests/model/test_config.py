@@ -4,7 +4,7 @@ import json
 
 import pytest
 from internlm_core.errors import ModelError
-from internlm_core.model import InternLM2, ModelConfig
+from internlm_core.model import InternLM2, ModelConfig, published
 from pydantic import ValidationError
 
 # The published 7B configuration (technical report Table 3; InternLM2's config.json).
@@ -63,10 +63,97 @@ def test_parameter_counts_of_the_published_models(layers, hidden, heads, ffn, co
     assert config.parameter_count == count
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_parameter_count_is_that_of_the_module(make_config, bias):
-    config = make_config(bias=bias, head_dim=6)
+BIASES = [
+    {"bias": bias, "qkv_bias": qkv, "mlp_bias": mlp}
+    for bias in (False, True)
+    for qkv in (None, not bias)
+    for mlp in (False, True)
+]
+
+
+@pytest.mark.parametrize("biases", BIASES, ids=str)
+def test_parameter_count_is_that_of_the_module(make_config, biases):
+    config = make_config(head_dim=6, **biases)
     assert config.parameter_count == InternLM2(config).parameter_count
+
+
+# InternLM3-8B's configuration.
+INTERNLM3 = PUBLISHED | {
+    "model_type": "internlm3",
+    "vocab_size": 128512,
+    "num_hidden_layers": 48,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "intermediate_size": 10240,
+    "rope_theta": 50000000,
+    "rope_scaling": {"rope_type": "dynamic", "factor": 6.0},
+    "qkv_bias": False,
+}
+
+
+def test_internlm3_is_read():
+    config = ModelConfig.from_hf_dict(INTERNLM3)
+    assert config.group_size == 16
+    assert (config.wqkv_bias, config.bias, config.mlp_bias) == (False, False, False)
+    assert config.rope_scaling is not None
+    assert config.rope_scaling.factor == 6.0
+    assert config.parameter_count == 8_804_241_408
+
+
+@pytest.mark.parametrize(("bias", "qkv"), [(False, True), (True, False), (True, True)])
+def test_internlm3_has_three_places_for_biases(bias, qkv):
+    config = ModelConfig.from_hf_dict(INTERNLM3 | {"bias": bias, "qkv_bias": qkv})
+    assert (config.wqkv_bias, config.bias, config.mlp_bias) == (qkv, bias, bias)
+
+
+def test_internlm3_without_qkv_bias_is_refused():
+    values = {key: value for key, value in INTERNLM3.items() if key != "qkv_bias"}
+    with pytest.raises(ModelError, match="missing qkv_bias"):
+        ModelConfig.from_hf_dict(values)
+
+
+@pytest.mark.parametrize("biases", BIASES, ids=str)
+@pytest.mark.parametrize("naming", ["internlm2", "llama"])
+def test_biases_survive_the_file_or_are_refused(make_config, naming, biases):
+    config = make_config(**biases)
+    places = (config.wqkv_bias, config.bias, config.mlp_bias)
+    if naming == "llama" and places[0] != places[1] != places[2]:
+        with pytest.raises(ModelError, match="qkv_bias"):
+            config.to_hf_dict(naming)
+        return
+    again = ModelConfig.from_hf_dict(json.loads(json.dumps(config.to_hf_dict(naming))))
+    assert (again.wqkv_bias, again.bias, again.mlp_bias) == places
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "count"),
+    [
+        ("internlm2-1.8b", 2, 1_889_110_016),
+        ("internlm2-7b", 4, 7_737_708_544),
+        ("internlm2-20b", 6, 19_861_149_696),
+        ("internlm2.5-7b", 4, 7_737_708_544),
+        ("internlm2.5-7b-1m", 4, 7_737_708_544),
+        ("internlm3-8b", 16, 8_804_241_408),
+    ],
+)
+def test_published_models_by_name(name, group, count):
+    config = published(name)
+    assert (config.group_size, config.parameter_count) == (group, count)
+    assert config.head_width == 128
+
+
+def test_an_unknown_model_is_refused_with_those_there_are():
+    with pytest.raises(ModelError, match=r"internlm9.*internlm2-7b"):
+        published("internlm9")
+
+
+@pytest.mark.parametrize(
+    "key", ["bias", "rms_norm_eps", "rope_theta", "vocab_size", "num_key_value_heads", "qkv_bias"]
+)
+def test_one_missing_key_is_named(key):
+    values = {name: value for name, value in INTERNLM3.items() if name != key}
+    with pytest.raises(ModelError, match=f"missing {key};"):
+        ModelConfig.from_hf_dict(values)
 
 
 def test_missing_keys_are_named_and_never_filled_in():

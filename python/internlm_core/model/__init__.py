@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from internlm_core.model.cache import KVCache
     from internlm_core.model.checkpoint import load, save
     from internlm_core.model.config import ModelConfig, RopeScaling
+    from internlm_core.model.internevo import load_internevo
     from internlm_core.model.manifest import verify_manifest, write_manifest
     from internlm_core.model.modules import InternLM2
+    from internlm_core.model.sizes import published
 
 __all__ = [
     "InternLM2",
@@ -19,6 +21,8 @@ __all__ = [
     "ModelConfig",
     "RopeScaling",
     "load",
+    "load_internevo",
+    "published",
     "save",
     "verify_manifest",
     "write_manifest",
@@ -32,6 +36,8 @@ __getattr__, __dir__ = attach(
         "ModelConfig": "config",
         "RopeScaling": "config",
         "load": "checkpoint",
+        "load_internevo": "internevo",
+        "published": "sizes",
         "save": "checkpoint",
         "verify_manifest": "manifest",
         "write_manifest": "manifest",

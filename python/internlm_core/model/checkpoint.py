@@ -6,6 +6,7 @@ Only safetensors are read: nothing in a folder is ever executed.
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,7 @@ from internlm_core.model.naming import from_llama, is_llama, to_llama
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load", "save"]
+__all__ = ["assemble", "load", "save"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -70,6 +71,21 @@ def load(
         state = from_llama(config, state)
     else:
         state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    if wanted == torch.float16 and config.dtype == "bfloat16":
+        warnings.warn(
+            f"{folder}: trained in bfloat16; in float16 what lies beyond 65,504 becomes infinite."
+            " bfloat16 is as small and has no such limit",
+            stacklevel=2,
+        )
+    return assemble(folder, config, state)
+
+
+def assemble(folder: Path, config: ModelConfig, state: dict[str, Tensor]) -> InternLM2:
+    """A model that holds the tensors of `state`, under our names, as they are.
+
+    Raises:
+        CheckpointError: One is missing, unknown or of another shape; `folder` is named.
+    """
     with torch.device("meta"):
         model = InternLM2(config, seed=None)
     _compare(folder, model.state_dict(), state)
@@ -94,11 +110,12 @@ def save(
         folder: Made if need be. An older model in it stops being loadable until this one is whole.
         naming: Names of the parameters. Under `llama`, wqkv is split and a normalised head is
             written as it is used, so that transformers' LlamaForCausalLM gives the same logits.
+            Biases that only InternLM3 has make it an `internlm3` folder.
         tokenizer: A tokenizer file, or a folder whose tokenizer files are copied as they are.
         max_shard_bytes: Weights beyond this go to several files with an index.
 
     Raises:
-        ModelError: `tokenizer` is not there.
+        ModelError: `tokenizer` is not there, or no architecture under these names has such biases.
         OSError: The folder can't be written; nothing half-written is left.
     """
     folder = Path(folder)
@@ -113,6 +130,7 @@ def save(
             name if name == "output.weight" else f"model.{name}": tensor
             for name, tensor in state.items()
         }
+    values = model.config.to_hf_dict(naming)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     for stale in (folder / MANIFEST, folder / "config.json", *folder.glob("model*.safetensors*")):
@@ -121,7 +139,6 @@ def save(
     for path in copies:
         with atomic_path(folder / path.name) as partial:
             shutil.copyfile(path, partial)
-    values = model.config.to_hf_dict(naming)
     values["torch_dtype"] = str(model.dtype).removeprefix("torch.")
     write_json(folder / "config.json", values)
     write_manifest(folder)

@@ -65,7 +65,11 @@ class ModelConfig(Config):
     rms_norm_eps: float = Field(default=1e-5, gt=0)
     initializer_range: float = Field(default=0.02, gt=0)
     bias: bool = False
-    """Biases on wqkv and wo."""
+    """Biases on wo, and on wqkv unless `qkv_bias` says otherwise."""
+    qkv_bias: bool | None = None
+    """Biases on wqkv; as `bias` when None."""
+    mlp_bias: bool = False
+    """Biases on w1, w3 and w2."""
     norm_head: bool = False
     """Use the output head with L2-normalised rows, as the 1.8B model was trained."""
     tie_word_embeddings: Literal[False] = False
@@ -102,6 +106,11 @@ class ModelConfig(Config):
         return self.num_attention_heads // self.num_key_value_heads
 
     @property
+    def wqkv_bias(self) -> bool:
+        """Whether wqkv has a bias."""
+        return self.bias if self.qkv_bias is None else self.qkv_bias
+
+    @property
     def stop_ids(self) -> tuple[int, ...]:
         """Every id that ends a generation."""
         eos = self.eos_token_id
@@ -113,9 +122,10 @@ class ModelConfig(Config):
         d, rows = self.hidden_size, self.num_attention_heads * self.head_width
         kv_rows = 2 * self.num_key_value_heads * self.head_width
         attention = (rows + kv_rows) * d + d * rows
-        if self.bias:
-            attention += rows + kv_rows + d
-        layer = attention + 3 * d * self.intermediate_size + 2 * d
+        attention += (rows + kv_rows) * self.wqkv_bias + d * self.bias
+        feed_forward = 3 * d * self.intermediate_size
+        feed_forward += (2 * self.intermediate_size + d) * self.mlp_bias
+        layer = attention + feed_forward + 2 * d
         return 2 * self.vocab_size * d + self.num_hidden_layers * layer + d
 
     @classmethod
@@ -153,17 +163,23 @@ class ModelConfig(Config):
             )
         rope = values.get("rope_parameters") or {}  # transformers 5 gathers theta and scaling here
         theta = values.get("rope_theta", rope.get("rope_theta"))
-        missing = [key for key in (*_REQUIRED, bias_key) if values.get(key) is None]
+        wanted_keys = (*_REQUIRED, bias_key, *(("qkv_bias",) if kind == "internlm3" else ()))
+        missing = [key for key in wanted_keys if values.get(key) is None]
         missing += ["rope_theta"] if theta is None else []
         if missing:
             raise ModelError(
                 f"{origin}: missing {', '.join(missing)}; add the values the model was trained with"
                 " (they are never guessed)"
             )
-        _refuse_unsupported(kind, values, origin)
+        _refuse_unsupported(values, origin)
         wanted = {key: values[key] for key in _REQUIRED}
         wanted |= {key: values[key] for key in _OPTIONAL if key in values}
         wanted |= {"rope_theta": theta, "bias": values[bias_key]}
+        # InternLM3's `bias` is on the feed-forward too; its `qkv_bias` stands alone.
+        own = "bias" if kind == "internlm3" else "mlp_bias"
+        wanted["mlp_bias"] = values.get(own) or False
+        if values.get("qkv_bias", values[bias_key]) != values[bias_key]:
+            wanted["qkv_bias"] = values["qkv_bias"]
         wanted["head_dim"] = values.get("head_dim")
         wanted["rope_scaling"] = _scaling(values.get("rope_scaling") or rope, origin)
         if stored := values.get("dtype", values.get("torch_dtype")):
@@ -174,8 +190,16 @@ class ModelConfig(Config):
             raise ModelError(f"{origin}: {str(error).removeprefix('configuration: ')}") from None
 
     def to_hf_dict(self, naming: Literal["internlm2", "llama"] = "internlm2") -> dict[str, Any]:
-        """The keys of a `config.json` that transformers and others read."""
-        values = self.model_dump(mode="json", exclude={"dtype", "bias", "norm_head", "head_dim"})
+        """The keys of a `config.json` that transformers and others read.
+
+        Under LLaMA's names the file says `llama`, or `internlm3` where only that has such biases.
+
+        Raises:
+            ModelError: Neither has them.
+        """
+        biases = ("bias", "qkv_bias", "mlp_bias")
+        left_out = {"dtype", "norm_head", "head_dim", *biases}
+        values = self.model_dump(mode="json", exclude=left_out)
         values["torch_dtype"] = self.dtype
         values |= {"hidden_act": "silu", "use_cache": True, "model_type": naming}
         if self.head_dim is not None or naming == "llama":
@@ -183,23 +207,31 @@ class ModelConfig(Config):
         scaling = self.rope_scaling
         if scaling is not None:  # both spellings: readers differ
             values["rope_scaling"] |= {"rope_type": scaling.type}
-        if naming == "llama":
-            values |= {"architectures": ["LlamaForCausalLM"], "mlp_bias": False}
-            values["attention_bias"] = self.bias
-        else:
+        if naming == "internlm2":
             values |= {"architectures": ["InternLM2ForCausalLM"], "bias": self.bias}
-            if self.norm_head:
-                values["norm_head"] = True
+            # Not keys of the published code, which has no such models.
+            more = {"norm_head": self.norm_head, "mlp_bias": self.mlp_bias}
+            values |= {key: True for key, there in more.items() if there}
+            if self.wqkv_bias != self.bias:
+                values["qkv_bias"] = self.wqkv_bias
+        elif self.wqkv_bias == self.bias:
+            values |= {"architectures": ["LlamaForCausalLM"], "mlp_bias": self.mlp_bias}
+            values["attention_bias"] = self.bias
+        elif self.mlp_bias == self.bias:
+            values |= {"architectures": ["InternLM3ForCausalLM"], "model_type": "internlm3"}
+            values |= {"bias": self.bias, "qkv_bias": self.wqkv_bias}
+        else:
+            raise ModelError(
+                f"qkv_bias={self.wqkv_bias}, bias={self.bias}, mlp_bias={self.mlp_bias}: no published"
+                " architecture under LLaMA's names has these biases; save under internlm2"
+            )
         return values
 
 
-def _refuse_unsupported(kind: str, values: Mapping[str, Any], origin: str) -> None:
+def _refuse_unsupported(values: Mapping[str, Any], origin: str) -> None:
     faults = {
         "tie_word_embeddings=true": values.get("tie_word_embeddings", False),
         f"hidden_act={values.get('hidden_act')!r}": values.get("hidden_act", "silu") != "silu",
-        "mlp_bias=true": values.get("mlp_bias", False),
-        "qkv_bias=true": values.get("qkv_bias", False),
-        "bias=true with model_type internlm3": kind == "internlm3" and values.get("bias", False),
     }
     if found := [name for name, there in faults.items() if there]:
         raise ModelError(f"{origin}: not supported: {', '.join(found)}")

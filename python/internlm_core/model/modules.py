@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from internlm_core.errors import ModelError
 from internlm_core.kernels.attention import attention, check_cu_seqlens
 from internlm_core.kernels.linear_cross_entropy import linear_cross_entropy
-from internlm_core.kernels.rms_norm import rms_norm
+from internlm_core.kernels.rms_norm import add_rms_norm, rms_norm
 from internlm_core.kernels.rope import apply_rope
 from internlm_core.kernels.swiglu import swiglu
 from internlm_core.model.cache import CachePlace
@@ -58,6 +58,10 @@ class RMSNorm(nn.Module):
         """Normalise `[..., D]`."""
         return rms_norm(x, self.weight, self.eps)
 
+    def after(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise `residual + x`; returns that sum too."""
+        return add_rms_norm(x, residual, self.weight, self.eps)
+
 
 class Attention(nn.Module):
     """Grouped-query attention; rows of wqkv are `[K, G + 2, W]`: G queries, the key, the value."""
@@ -72,7 +76,7 @@ class Attention(nn.Module):
         )
         rows = self.kv_heads * (self.group + 2) * self.width
         heads = config.num_attention_heads * self.width
-        self.wqkv = nn.Linear(config.hidden_size, rows, bias=config.bias)
+        self.wqkv = nn.Linear(config.hidden_size, rows, bias=config.wqkv_bias)
         self.wo = nn.Linear(heads, config.hidden_size, bias=config.bias)
 
     def forward(self, x: Tensor, step: _Pass) -> Tensor:
@@ -99,9 +103,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.w3 = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.w2 = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.w1 = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.w3 = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.w2 = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each token of `[B, T, D]`."""
@@ -121,8 +125,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, step: _Pass) -> Tensor:
         """`[B, T, D]` to the same."""
-        x = x + self.attention(self.attention_norm(x), step)
-        result: Tensor = x + self.feed_forward(self.ffn_norm(x))
+        normal, x = self.ffn_norm.after(self.attention(self.attention_norm(x), step), x)
+        result: Tensor = x + self.feed_forward(normal)
         return result
 
 
