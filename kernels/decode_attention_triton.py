@@ -122,8 +122,8 @@ def settings(width: int, element_bytes: int, limit: int) -> Settings:
 
 def _splits(batch: int, kv_heads: int, longest: int, device: torch.device) -> int:
     """Enough parts for two programs a processor, but none below 256 keys, and at most 64."""
-    wanted = triton.cdiv(2 * processors(device), batch * kv_heads)
-    return max(1, min(wanted, triton.cdiv(longest, 256), 64))
+    wanted = -(-2 * processors(device) // (batch * kv_heads))
+    return max(1, min(wanted, -(-longest // 256), 64))
 
 
 def _shapes(width: int, group: int) -> dict[str, int]:

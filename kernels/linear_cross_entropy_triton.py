@@ -52,7 +52,7 @@ def _loss(LOGITS, LABELS, LOSS, row_stride, vocabulary, GRAD: tl.constexpr, BLOC
 def chunk_rows(rows: int, vocabulary: int, element_bytes: int) -> int:
     """Rows of a chunk: what its bytes allow, and never more than an eighth of all (from 256 on)."""
     allowed = max(_CHUNK_BYTES // (vocabulary * element_bytes) // 128 * 128, 128)
-    return min(allowed, max(triton.cdiv(rows, 8), 256))
+    return min(allowed, max(-(-rows // 8), 256))
 
 
 class FusedLoss(torch.autograd.Function):

@@ -63,10 +63,7 @@ def write(tmp_path):
             if not settings["adapt_hf"] and name.endswith("wqkv.weight"):
                 value = to_pairs(config, value)
             axis = next((a for end, a in axes.items() if name.endswith(end)), None)
-            if axis is None:
-                parts = [value] * tensor
-            else:
-                parts = value.tensor_split(tensor, axis)
+            parts = [value] * tensor if axis is None else value.tensor_split(tensor, axis)
             for rank, part in enumerate(parts):
                 files[rank, stage][prefix + short] = part.clone()
         for (rank, stage), state in files.items():
@@ -91,7 +88,8 @@ def test_shards_and_stages_are_joined(make_model, write, tensor, stages, adapt_h
     folder = write(model, tensor=tensor, stages=stages, adapt_hf=adapt_hf, prefix="model.")
     again = room.load_internevo(folder, max_position_embeddings=64)
     assert same(model, again)
-    assert again.config == model.config
+    # InternEvo doesn't store the deviation of the first weights.
+    assert again.config == model.config.model_copy(update={"initializer_range": 0.02})
 
 
 def test_logits_differ_where_the_pairs_are_taken_for_halves(make_model, draw_ids, write):
@@ -156,7 +154,7 @@ class Harmful:
 def test_code_in_a_pickle_is_never_run(make_model, write, name):
     folder = write(make_model())
     with (folder / name).open("wb") as file:
-        pickle.dump({"a": Harmful()}, file)
+        pickle.dump({"a": Harmful()}, file, protocol=2)
     with pytest.raises(CheckpointError, match=rf"{name}.*code"):
         room.load_internevo(folder, max_position_embeddings=64)
 

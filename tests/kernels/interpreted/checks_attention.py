@@ -57,7 +57,8 @@ def draw(*, batch=1, queries=70, keys=None, kv_heads=1, group=1, width=32, dtype
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("group", [1, 3, 4, 6, 16])
 def test_groups(errors_of_attention, bound, dtype, group):
-    tensors = draw(batch=2, queries=37, kv_heads=2, group=group, dtype=dtype)
+    few = 1 if group == 16 else 2  # the interpreter is slow
+    tensors = draw(batch=few, queries=37, kv_heads=few, group=group, dtype=dtype)
     assert max(errors_of_attention(*tensors)) < bound[dtype]
 
 
