@@ -14,7 +14,17 @@ from benches import machine
 from benches.harness import measure, write_rows
 from benches.show import rich_table
 
-ROOMS = ("extraction", "filter", "language", "dedup", "tokenizer", "training_bpe", "train")
+ROOMS = (
+    "extraction",
+    "filter",
+    "language",
+    "dedup",
+    "tokenizer",
+    "training_bpe",
+    "kernels",
+    "train",
+    "gpu",
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -62,7 +72,11 @@ def _room(
     progress: Console,
 ) -> int:
     rows, failed, missing = [], {}, {}
-    for task in importlib.import_module(f"benches.{room}").tasks(quick=options.quick):
+    module = importlib.import_module(f"benches.{room}")
+    if reason := getattr(module, "skipped", lambda: None)():
+        screen.print(f"{room}: {reason}\n")
+        return 0
+    for task in module.tasks(quick=options.quick):
         outcome = measure(
             task, rounds, lambda text: progress.print(text, style="dim"), options.clock
         )
@@ -70,13 +84,15 @@ def _room(
         failed |= {f"{task.name}: {name}": trace for name, trace in outcome.failed.items()}
         missing |= outcome.missing
     screen.print(rich_table(rows, room))
-    for name, module in missing.items():
-        screen.print(f"{name}: not measured, {module} is not installed (extra: peers)")
+    for name, package in missing.items():
+        screen.print(f"{name}: not measured, {package} is not installed (extra: peers)")
     for name, trace in failed.items():
         screen.print(f"{name} failed:\n{trace}", markup=False)
     if rows and out is not None:
         write_rows(out / f"{room}.json", rows)
         screen.print(f"Rows: {out / f'{room}.json'}\n")
+    if hasattr(module, "report"):  # what stands beside no peer
+        module.report(screen, out, quick=options.quick)
     return len(failed)
 
 

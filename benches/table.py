@@ -23,7 +23,17 @@ __all__ = ["markdown", "read_rows", "replaced"]
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- benches: made by `python -m benches.table` from benches/results/ -->"
 END = "<!-- benches: end -->"
-_ROOMS = ("extraction", "filter", "language", "dedup", "tokenizer", "training_bpe", "train")
+_ROOMS = (
+    "extraction",
+    "filter",
+    "language",
+    "dedup",
+    "tokenizer",
+    "training_bpe",
+    "kernels",
+    "train",
+    "gpu",
+)
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

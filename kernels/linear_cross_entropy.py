@@ -12,7 +12,13 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["IGNORE_INDEX", "linear_cross_entropy", "linear_cross_entropy_reference"]
+__all__ = [
+    "IGNORE_INDEX",
+    "keep_gradients",
+    "linear_cross_entropy",
+    "linear_cross_entropy_reference",
+    "scaled_gradients",
+]
 
 IGNORE_INDEX = -100
 """Label of a position that takes no part in the loss (torch's convention)."""
@@ -43,7 +49,8 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor) -> tupl
         The sum as an fp32 scalar (fp64 for fp64 input), and the number of positions in it.
 
     Raises:
-        KernelError: Shapes that don't fit, or a label outside the vocabulary.
+        KernelError: Shapes that don't fit, or a label outside the vocabulary. Later, where backward
+            goes over the same loss twice.
     """
     if (
         hidden.dim() != 2
@@ -109,13 +116,30 @@ class _ChunkedLoss(torch.autograd.Function):
                 grad_weight.addmm_(slim.T, part)
             else:
                 grad_weight += torch.mm(slim.T, part)
-        if with_grad:
-            ctx.save_for_backward(grad_hidden, grad_weight)
-            ctx.weight_dtype = weight.dtype
+        keep_gradients(ctx, grad_hidden, grad_weight, weight.dtype)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        scaled = grad_hidden * grad.to(grad_hidden.dtype)
-        return scaled, (grad_weight * grad).to(ctx.weight_dtype), None, None
+        return *scaled_gradients(ctx, grad), None, None
+
+
+def keep_gradients(
+    ctx: Any, grad_hidden: Tensor | None, grad_weight: Tensor | None, dtype: torch.dtype
+) -> None:
+    """Leave what the forward pass made for `scaled_gradients`; `dtype` is the weight's."""
+    ctx.gradients, ctx.weight_dtype = (grad_hidden, grad_weight), dtype
+
+
+def scaled_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The kept gradients times that of the sum, in place: a copy would be as large as the weight.
+
+    Raises:
+        KernelError: They were taken before, by an earlier backward pass over the same loss.
+    """
+    grad_hidden, grad_weight = ctx.gradients
+    ctx.gradients = None, None
+    if grad_hidden is None or grad_weight is None:
+        raise KernelError("this loss has been through backward already; compute it again")
+    grad_hidden.mul_(grad.to(grad_hidden.dtype))
+    return grad_hidden, grad_weight.mul_(grad).to(ctx.weight_dtype)

@@ -14,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 from internlm_core.kernels._triton import INTERPRETING, Settings, Variant
+from internlm_core.kernels.linear_cross_entropy import keep_gradients, scaled_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,17 +86,13 @@ class FusedLoss(torch.autograd.Function):
                 grad_weight.addmm_(logits.T, part)
             else:
                 grad_weight += torch.mm(logits.T, part)
-        if with_grad:
-            ctx.save_for_backward(grad_hidden, grad_weight)
-            ctx.weight_dtype = weight.dtype
+        keep_gradients(ctx, grad_hidden, grad_weight, weight.dtype)
         return losses.sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what the forward pass made."""
-        grad_hidden, grad_weight = ctx.saved_tensors
-        scaled = grad_hidden * grad.to(grad_hidden.dtype)
-        return scaled, (grad_weight * grad).to(ctx.weight_dtype), None, None
+        return *scaled_gradients(ctx, grad), None, None
 
 
 def variants(element: str = "bf16") -> list[Variant]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +85,65 @@ def test_chunked_loss_in_bf16_sums_in_fp32():
     true.backward()
     for a, b in zip(narrow, exact, strict=True):
         assert (a.grad.double() - b.grad).abs().max() < 2e-2 * b.grad.abs().max()
+
+
+def test_a_second_backward_over_one_loss_is_refused():
+    hidden = torch.randn(4, 8, requires_grad=True)
+    total, _ = linear_cross_entropy(hidden, torch.randn(10, 8), torch.zeros(4, dtype=torch.int64))
+    total.backward(retain_graph=True)
+    with pytest.raises(KernelError, match="compute it again"):
+        total.backward()
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+
+import torch
+from internlm_core.kernels.linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_cross_entropy_reference,
+)
+
+def status(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+ours = sys.argv[1] == "ours"
+dtype = getattr(torch, sys.argv[2])
+hidden = torch.randn(1024, 64).to(dtype).requires_grad_()
+weight = torch.randn(92_544, 64).to(dtype).requires_grad_()
+labels = torch.randint(0, 92_544, (1024,))
+# Once on little, for what the libraries themselves take.
+linear_cross_entropy_reference(hidden[:2], weight[:9], labels[:2] % 9).backward()
+hidden.grad = weight.grad = None
+Path("/proc/self/clear_refs").write_text("5")
+before = status("VmRSS:")
+if ours:
+    total = linear_cross_entropy(hidden, weight, labels)[0]
+else:
+    total = linear_cross_entropy_reference(hidden, weight, labels)
+total.backward()
+print(status("VmHWM:") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no Linux /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_process_grows_by_an_eighth_at_most(dtype):
+    """At InternLM2's vocabulary, forward and backward, the weight's gradient included."""
+    grown = [
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY, side, dtype],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for side in ("ours", "plain")
+    ]
+    assert grown[0] <= grown[1] / 8, grown
 
 
 def test_loss_without_labels_or_without_gradients():
