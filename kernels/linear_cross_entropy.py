@@ -116,6 +116,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 grad_weight.addmm_(slim.T, part)
             else:
                 grad_weight += torch.mm(slim.T, part)
+            del logits, softmax, grad_logits, slim  # before the next chunk's are made
         keep_gradients(ctx, grad_hidden, grad_weight, weight.dtype)
         return total
 

@@ -111,9 +111,9 @@ def status(key):
 
 ours = sys.argv[1] == "ours"
 dtype = getattr(torch, sys.argv[2])
-hidden = torch.randn(1024, 64).to(dtype).requires_grad_()
+hidden = torch.randn(2048, 64).to(dtype).requires_grad_()
 weight = torch.randn(92_544, 64).to(dtype).requires_grad_()
-labels = torch.randint(0, 92_544, (1024,))
+labels = torch.randint(0, 92_544, (2048,))
 # Once on little, for what the libraries themselves take.
 linear_cross_entropy_reference(hidden[:2], weight[:9], labels[:2] % 9).backward()
 hidden.grad = weight.grad = None
