@@ -83,7 +83,8 @@ def _room(
         rows += outcome.rows
         failed |= {f"{task.name}: {name}": trace for name, trace in outcome.failed.items()}
         missing |= outcome.missing
-    screen.print(rich_table(rows, room))
+    if rows or not hasattr(module, "report"):
+        screen.print(rich_table(rows, room))
     for name, package in missing.items():
         screen.print(f"{name}: not measured, {package} is not installed (extra: peers)")
     for name, trace in failed.items():

@@ -1,8 +1,7 @@
-"""The loss beside torch's on this CPU, and what the Triton kernels compile to for GPUs elsewhere.
+"""What the Triton kernels compile to, for GPUs that need not be here.
 
-The loss: head and cross-entropy, forward and backward, at InternLM2's vocabulary; by how much each
-process grows is the point. The kernels: tensor-core instructions, shared memory beside the device's
-limit, registers and spills of each, for devices that need not be here.
+Tensor-core instructions, shared memory beside the device's limit, registers and spills of each. The
+loss's memory on a CPU is a row of the room `train`; speed on a GPU is the room `gpu`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 from internlm_core._files import write_json
 from rich.table import Table
 
-from benches.harness import OURS, Contender, Task
 from benches.machine import version
-from benches.worker import Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,76 +20,17 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from benches.harness import Task
+
 __all__ = ["compiled", "report", "tasks"]
 
-SEED, VOCABULARY, TOKENS, WIDTH = 20_240_326, 92_544, 2048, 256
 COMPILED = "kernels_compiled.json"
 _WIDTHS = (64, 96, 128, 256)
 
 
-def tasks(*, quick: bool) -> Iterator[Task]:
-    """The loss in fp32 and bf16."""
-    tokens = 256 if quick else TOKENS
-    for dtype in ("float32", "bfloat16"):
-        arguments = (dtype, tokens)
-        yield Task(
-            room="kernels",
-            name=f"Head and loss, {tokens:,} tokens, {VOCABULARY:,} words, {dtype}",
-            unit="tokens/s",
-            amount=float(tokens),
-            ours=Contender(OURS, _ours, arguments, ("internlm-core", "torch")),
-            peers=(Contender("torch, logits in full", _plain, arguments, ("torch",)),),
-            judge=_judge,
-            facts={"n": tokens, "shape": [tokens, WIDTH, VOCABULARY], "compares_memory": True},
-        )
-
-
-def _judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {
-        name: {"loss_per_token": loss, "gradient_norm": norm}
-        for name, (loss, norm) in results.items()
-    }
-
-
-def _job(dtype: str, tokens: int, loss: Any) -> Job:
-    import torch
-
-    generator = torch.Generator().manual_seed(SEED)
-    hidden = torch.randn(tokens, WIDTH, generator=generator)
-    weight = torch.randn(VOCABULARY, WIDTH, generator=generator) / WIDTH**0.5
-    labels = torch.randint(0, VOCABULARY, (tokens,), generator=generator)
-    hidden, weight = (x.to(getattr(torch, dtype)).requires_grad_() for x in (hidden, weight))
-
-    def prepare() -> None:
-        hidden.grad = weight.grad = None
-
-    def run(_: None) -> Any:
-        total = loss(hidden, weight, labels)
-        total.backward()
-        return total.detach()
-
-    def result(total: Any) -> tuple[float, float]:
-        grads = [x.grad.float().norm() for x in (hidden, weight) if x.grad is not None]
-        return float(total) / tokens, float(torch.stack(grads).norm())
-
-    return Job(run=run, prepare=prepare, result=result)
-
-
-def _ours(dtype: str, tokens: int) -> Job:
-    from internlm_core.kernels.linear_cross_entropy import linear_cross_entropy
-
-    return _job(dtype, tokens, lambda *given: linear_cross_entropy(*given)[0])
-
-
-def _plain(dtype: str, tokens: int) -> Job:
-    from torch.nn import functional
-
-    def loss(hidden: Any, weight: Any, labels: Any) -> Any:
-        # fp32 for the softmax, as transformers' models do.
-        logits = functional.linear(hidden, weight).float()
-        return functional.cross_entropy(logits, labels, reduction="sum")
-
-    return _job(dtype, tokens, loss)
+def tasks(*, quick: bool) -> Iterator[Task]:  # noqa: ARG001
+    """No races: `report` has it all."""
+    return iter(())
 
 
 def _variants(shared: int, widths: Sequence[int]) -> Iterator[tuple[str, Any]]:

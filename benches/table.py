@@ -30,7 +30,6 @@ _ROOMS = (
     "dedup",
     "tokenizer",
     "training_bpe",
-    "kernels",
     "train",
     "gpu",
 )
