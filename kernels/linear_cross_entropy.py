@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IGNORE_INDEX",
-    "keep_gradients",
     "linear_cross_entropy",
     "linear_cross_entropy_reference",
     "scaled_gradients",
@@ -117,7 +116,9 @@ class _ChunkedLoss(torch.autograd.Function):
             else:
                 grad_weight += torch.mm(slim.T, part)
             del logits, softmax, grad_logits, slim  # before the next chunk's are made
-        keep_gradients(ctx, grad_hidden, grad_weight, weight.dtype)
+        if with_grad:
+            ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.weight_dtype = weight.dtype
         return total
 
     @staticmethod
@@ -125,22 +126,17 @@ class _ChunkedLoss(torch.autograd.Function):
         return *scaled_gradients(ctx, grad), None, None
 
 
-def keep_gradients(
-    ctx: Any, grad_hidden: Tensor | None, grad_weight: Tensor | None, dtype: torch.dtype
-) -> None:
-    """Leave what the forward pass made for `scaled_gradients`; `dtype` is the weight's."""
-    ctx.gradients, ctx.weight_dtype = (grad_hidden, grad_weight), dtype
-
-
 def scaled_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The kept gradients times that of the sum, in place: a copy would be as large as the weight.
+    """The gradients that forward saved, times that of the sum.
+
+    They are scaled in place: a copy would be as large as the weight.
 
     Raises:
-        KernelError: They were taken before, by an earlier backward pass over the same loss.
+        KernelError: An earlier backward pass over the same loss has scaled them already.
     """
-    grad_hidden, grad_weight = ctx.gradients
-    ctx.gradients = None, None
-    if grad_hidden is None or grad_weight is None:
-        raise KernelError("this loss has been through backward already; compute it again")
+    try:
+        grad_hidden, grad_weight = ctx.saved_tensors
+    except RuntimeError:  # torch compares the versions of what was saved
+        raise KernelError("this loss went through backward already; compute it again") from None
     grad_hidden.mul_(grad.to(grad_hidden.dtype))
     return grad_hidden, grad_weight.mul_(grad).to(ctx.weight_dtype)

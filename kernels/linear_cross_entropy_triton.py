@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 from internlm_core.kernels._triton import INTERPRETING, Settings, Variant
-from internlm_core.kernels.linear_cross_entropy import keep_gradients, scaled_gradients
+from internlm_core.kernels.linear_cross_entropy import scaled_gradients
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,7 +86,9 @@ class FusedLoss(torch.autograd.Function):
                 grad_weight.addmm_(logits.T, part)
             else:
                 grad_weight += torch.mm(logits.T, part)
-        keep_gradients(ctx, grad_hidden, grad_weight, weight.dtype)
+        if with_grad:
+            ctx.save_for_backward(grad_hidden, grad_weight)
+            ctx.weight_dtype = weight.dtype
         return losses.sum()
 
     @staticmethod
