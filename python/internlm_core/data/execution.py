@@ -142,20 +142,21 @@ class Run:
         sizes = [sum(file_size(file.path) for file in group.files) for group in groups]
         with Task("Reading and filtering, MB", megabytes(sum(sizes)), quiet=self._quiet) as task:
             progress = ReadProgress(task, sum(sizes))
+            missing = []
             for number, group in enumerate(groups):
                 if self._parts.done(number):
                     progress.skip(sizes[number])
-                    continue
-                self._parts.make_group(
-                    number,
-                    group,
-                    self._config.limits(),
-                    self._stages,
-                    self._threads,
-                    meter=progress.meter,
-                    report=progress.add,
-                )
-                progress.finish(sizes[number])
+                else:
+                    missing.append((number, group))
+            self._parts.make_groups(
+                missing,
+                self._config.limits(),
+                self._stages,
+                self._threads,
+                meter=progress.meter,
+                report=progress.add,
+                finished=lambda number: progress.finish(sizes[number]),
+            )
 
     def _part_paths(self) -> Iterator[Path]:
         return self._parts.paths(len(group_files(self._found.files)))

@@ -6,6 +6,7 @@ comes after a kill, or works beside this process, knows what is left to do.
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from internlm_core.data.run_folder import disk_errors
 from internlm_core.data.shards import write_parquet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from internlm_core._streams import ReadMeter
@@ -53,52 +54,56 @@ class Parts:
             for part in range(read_json(self._done(group))["parts"]):
                 yield self._path(group, part)
 
-    def make_group(
+    def make_groups(
         self,
-        number: int,
-        group: InputGroup,
+        groups: Iterable[tuple[int, InputGroup]],
         limits: ReadLimits,
         stages: MapStages,
         threads: int,
         *,
         meter: ReadMeter | None = None,
         report: Callable[[Batch], None] = lambda _: None,
+        finished: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Read a group of files and make the parts of it that are missing.
+        """Read groups of files and make the parts of them that are missing.
+
+        A group is begun while the last batches of the one before are in work, so that no core waits
+        at the end of a file.
 
         Args:
-            number: The group's place in the input.
-            group: Its files.
+            groups: Places in the input, and files.
             limits: How much is held at once.
             stages: The map stages.
             threads: Threads of a stage, 0 for all cores.
             meter: Counts the bytes that were read.
             report: Called with each batch whose part is there.
+            finished: Called with the place of each group whose parts are there.
         """
-        parts = 0
-        running: dict[Future[None], Batch] = {}
+        progress = _Progress(report, lambda number, parts: self._finish(number, parts, finished))
         with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="map") as pool:
             try:
-                for batch in read_ahead(
-                    read_batches(group, limits), meter.attach if meter else None
+                for number, part, batch in read_ahead(
+                    _batches(groups, limits), meter.attach if meter else None
                 ):
-                    future = pool.submit(
-                        self._make, self._path(number, parts), batch, stages, threads
+                    if batch is None:
+                        progress.expect(number, part)
+                        continue
+                    path = self._path(number, part)
+                    progress.add(
+                        number, pool.submit(self._make, path, batch, stages, threads), batch
                     )
-                    running[future] = batch
-                    parts += 1
                     # Let go of it, or the last batch would stay while the next is awaited.
                     del batch
-                    if len(running) >= IN_FLIGHT:
-                        _collect(running, report)
-                while running:
-                    _collect(running, report)
+                    progress.wait(IN_FLIGHT - 1)
+                progress.wait(0)
             except BaseException:
-                for future in running:
-                    future.cancel()
+                progress.cancel()
                 raise
+
+    def _finish(self, number: int, parts: int, finished: Callable[[int], None]) -> None:
         with disk_errors(self._done(number)):
             write_json(self._done(number), {"parts": parts})
+        finished(number)
 
     def _make(self, path: Path, batch: Batch, stages: MapStages, threads: int) -> None:
         if path.exists():
@@ -127,9 +132,55 @@ class Parts:
         return self.folder / f"{group:06}.json"
 
 
-def _collect(running: dict[Future[None], Batch], report: Callable[[Batch], None]) -> None:
-    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-    for future in finished:
-        batch = running.pop(future)
-        future.result()
-        report(batch)
+def _batches(
+    groups: Iterable[tuple[int, InputGroup]], limits: ReadLimits
+) -> Iterator[tuple[int, int, Batch | None]]:
+    """Group, part and batch; after a group's last batch nothing, with the number of its parts."""
+    for number, group in groups:
+        part = 0
+        for batch in read_batches(group, limits):
+            yield number, part, batch
+            part += 1
+            del batch
+        yield number, part, None
+
+
+class _Progress:
+    """Batches in work, and which groups wait for some."""
+
+    def __init__(self, report: Callable[[Batch], None], finish: Callable[[int, int], None]) -> None:
+        self._report, self._finish = report, finish
+        self._running: dict[Future[None], tuple[int, Batch]] = {}
+        self._left: Counter[int] = Counter()
+        self._expected: dict[int, int] = {}
+
+    def add(self, number: int, future: Future[None], batch: Batch) -> None:
+        """A batch of a group is in work."""
+        self._running[future] = number, batch
+        self._left[number] += 1
+
+    def expect(self, number: int, parts: int) -> None:
+        """A group has been read; it is finished with the last of its batches in work."""
+        self._expected[number] = parts
+        self._settle(number)
+
+    def wait(self, most: int) -> None:
+        """Wait until at most so many are in work; raises what went wrong in one."""
+        while len(self._running) > most:
+            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                number, batch = self._running.pop(future)
+                future.result()
+                self._report(batch)
+                self._left[number] -= 1
+                self._settle(number)
+
+    def cancel(self) -> None:
+        """Begin nothing more."""
+        for future in self._running:
+            future.cancel()
+
+    def _settle(self, number: int) -> None:
+        if number in self._expected and not self._left[number]:
+            del self._left[number]
+            self._finish(number, self._expected.pop(number))

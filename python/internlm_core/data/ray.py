@@ -139,7 +139,7 @@ def _make_group(
 ) -> pa.Table:
     limits = PipelineConfig.model_validate_json(config).limits()
     for number in table["number"].to_pylist():
-        Parts(folder).make_group(number, groups[number], limits, _stages(config), 1)
+        Parts(folder).make_groups([(number, groups[number])], limits, _stages(config), 1)
     return table
 
 
