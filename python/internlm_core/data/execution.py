@@ -134,22 +134,19 @@ class Run:
 
     def _map(self) -> None:
         groups = group_files(self._found.files)
+        missing = {n: group for n, group in enumerate(groups) if not self._parts.done(n)}
         if self._map_engine is not None:
-            missing = {n: group for n, group in enumerate(groups) if not self._parts.done(n)}
             if missing:
                 self._map_engine(self._parts, missing)
             return
         sizes = [sum(file_size(file.path) for file in group.files) for group in groups]
         with Task("Reading and filtering, MB", megabytes(sum(sizes)), quiet=self._quiet) as task:
             progress = ReadProgress(task, sum(sizes))
-            missing = []
-            for number, group in enumerate(groups):
-                if self._parts.done(number):
-                    progress.skip(sizes[number])
-                else:
-                    missing.append((number, group))
+            for number, size in enumerate(sizes):
+                if number not in missing:
+                    progress.skip(size)
             self._parts.make_groups(
-                missing,
+                missing.items(),
                 self._config.limits(),
                 self._stages,
                 self._threads,
