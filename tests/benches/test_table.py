@@ -1,4 +1,4 @@
-"""The README's table is what benches/results/ says."""
+"""The tables in README.md and docs/results.md are what benches/results/ says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _row(speed: float) -> dict[str, Any]:
     }
 
 
-def test_the_readme_agrees_with_the_results(root: Path) -> None:
+def test_the_pages_agree_with_the_results(root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benches.table", "--check"],
         cwd=root,
@@ -55,3 +55,14 @@ def test_another_result_changes_the_table() -> None:
     assert "a 1, b 2" in one
     with pytest.raises(ValueError, match="needs the lines"):
         replaced("# Title\n", "table")
+
+
+def test_the_headline_is_the_hardest_peer() -> None:
+    from benches.table import closest, headlines
+
+    slow, quick, other = _row(10.0), _row(6.0), _row(4.0) | {"task": "more"}
+    quick["peer"] |= {"name": "rival"}
+    assert closest([slow, quick, other]) == [quick, other]
+    table = headlines([slow, quick, other])
+    assert "| work | 6.00 MB/s | rival: 2.00 MB/s | 3.00× |" in table
+    assert "5.00×" not in table
