@@ -6,22 +6,18 @@ Shapes: B batch, T queries, S keys, H query heads, K key/value heads (H = K·G),
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from internlm_core.errors import KernelError
 from internlm_core.kernels._dispatch import use_triton
+from internlm_core.kernels.attention_cpu import document_attention, prefers_products
 from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["attention", "attention_reference", "check_cu_seqlens"]
-
-
-# What scaled_dot_product_attention calls on the CPU; called directly, it can read and write slices.
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001
 
 
 def attention_reference(
@@ -93,11 +89,13 @@ def attention(
 
         fused: Tensor = attention_triton(q, k, v, causal, _scale(q, scale), cu_seqlens, max_seqlen)
         return fused
-    if cu_seqlens is not None:
-        bounds: list[int] = cu_seqlens.tolist()
-        if len(bounds) > 2:
-            result: Tensor = _Documents.apply(q, k, v, bounds, causal, _scale(q, scale))
-            return result
+    if q.device.type == "cpu" and (
+        cu_seqlens is not None or (q.shape[1] == k.shape[1] and prefers_products(q, q.shape[1]))
+    ):
+        return document_attention(q, k, v, cu_seqlens, causal, _scale(q, scale))
+    if cu_seqlens is not None:  # the reference, on another device
+        parts = [slice(a, b) for a, b in pairwise(cu_seqlens.tolist()) if a < b]
+        return torch.cat([_sdpa(q[:, p], k[:, p], v[:, p], None, causal, scale) for p in parts], 1)
     if causal and q.shape[1] not in (1, k.shape[1]):
         # torch aligns its causal mask to the first key, ours to the last.
         ones = torch.ones(1, q.shape[1], k.shape[1], dtype=torch.bool, device=q.device)
@@ -136,7 +134,9 @@ def _check(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor | None, mask: Ten
             raise KernelError(f"cu_seqlens needs one row, T = S and no mask, got {shapes}")
         if cu_seqlens.device != q.device:
             raise KernelError(f"cu_seqlens is on {cu_seqlens.device}, q on {q.device}")
-        if not cu_seqlens.is_cuda:  # a look at the values would make a CUDA device wait
+        # A look at the values would make a CUDA device wait, and break a compiled layer in two; the
+        # model has looked.
+        if not (cu_seqlens.is_cuda or torch.compiler.is_compiling()):
             check_cu_seqlens(cu_seqlens, q.shape[1])
     if mask is not None and (mask.dtype != torch.bool or mask.dim() != 3):
         raise KernelError(f"mask must be bool [B, T, S], got {mask.dtype} {tuple(mask.shape)}")
@@ -162,38 +162,3 @@ def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None) 
     alive = mask.any(-1, keepdim=True)
     result = _sdpa(q, k, v, (mask | ~alive).unsqueeze(1), False, scale)
     return result * alive.unsqueeze(-1).to(q.dtype)
-
-
-class _Documents(torch.autograd.Function):
-    """CPU attention over packed documents: torch's fused kernel once a document, no copies."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bounds: list[int], causal: bool, scale: float
-    ) -> Tensor:
-        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-        log_sums = []
-        for part in _slices(bounds):
-            one, log_sum = _forward(
-                *(x[:, part].transpose(1, 2) for x in (q, k, v)), 0.0, causal, scale=scale
-            )
-            out[:, part] = one.transpose(1, 2)
-            log_sums.append(log_sum)
-        ctx.save_for_backward(q, k, v, out, *log_sums)
-        ctx.bounds, ctx.causal, ctx.scale = bounds, causal, scale
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, *log_sums = ctx.saved_tensors
-        grads = tuple(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-        for part, log_sum in zip(_slices(ctx.bounds), log_sums, strict=True):
-            gq, gk, gv, go, gg = (x[:, part].transpose(1, 2) for x in (q, k, v, out, grad))
-            parts = _backward(gg, gq, gk, gv, go, log_sum, 0.0, ctx.causal, scale=ctx.scale)
-            for whole, one in zip(grads, parts, strict=True):
-                whole[:, part] = one.transpose(1, 2)
-        return (*grads, None, None, None)
-
-
-def _slices(bounds: list[int]) -> list[slice]:
-    return [slice(a, b) for a, b in pairwise(bounds) if a < b]

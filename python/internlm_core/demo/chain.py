@@ -55,7 +55,7 @@ def run(out: Path, config: DemoConfig, *, texts: Path | None = None, resume: boo
         )
         shards = staged.stage("shards", "Packing token shards", lambda: _shards(out, config))
         learning = staged.stage(
-            "pretrain", "Pretraining in two phases", lambda: pretrain(out, config)
+            "pretrain", "Pretraining in three phases", lambda: pretrain(out, config)
         )
         tuning = staged.stage("sft", "Fine-tuning on questions", lambda: fine_tune(out, config))
         samples = staged.stage("samples", "Writing and answering", lambda: answer(out, config))
@@ -70,7 +70,7 @@ def run(out: Path, config: DemoConfig, *, texts: Path | None = None, resume: boo
         }
         write_json(out / "summary.json", summary)
         report = write_page(out, config, summary)
-    _tell(summary)
+    _tell(summary, config)
     return report
 
 
@@ -140,7 +140,7 @@ def _shards(out: Path, config: DemoConfig) -> dict[str, Any]:
     return counts
 
 
-def _tell(summary: dict[str, Any]) -> None:
+def _tell(summary: dict[str, Any], config: DemoConfig) -> None:
     """The run in a few lines."""
     kept, tokens = summary["records"], summary["shards"]["train"]["tokens"]
     console.print(f"\nRecords: {kept}")
@@ -149,6 +149,13 @@ def _tell(summary: dict[str, Any]) -> None:
     )
     for step in summary["pretrain"]["held_out"]:
         console.print(f"Held-out loss {step['when']}: {step['loss']:.3f} nats a token")
+    _, short, long, *_ = summary["pretrain"]["held_out"]
+    if short["beyond"] is not None:
+        console.print(
+            f"At positions beyond the first phase's window of {config.pretrain.short_window}, before"
+            f" and after the phase of longer windows: {short['beyond']['loss']:.3f} →"
+            f" {long['beyond']['loss']:.3f}"
+        )
     console.print(
         f"Answer loss before and after fine-tuning: {summary['sft']['before']:.3f} → {summary['sft']['after']:.3f}"
     )

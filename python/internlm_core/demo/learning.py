@@ -1,4 +1,4 @@
-"""From token shards to answers: two phases of pretraining, fine-tuning, and what they taught."""
+"""From token shards to answers: three phases of pretraining, fine-tuning, and what they taught."""
 
 from __future__ import annotations
 
@@ -27,10 +27,18 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def pretrain(out: Path, config: DemoConfig) -> dict[str, Any]:
-    """Train on short windows, then on longer ones with the RoPE base raised."""
+def _phases(out: Path, config: DemoConfig) -> list[dict[str, Any]]:
+    """Short windows; longer ones with the RoPE base raised; selected sources at a smaller rate."""
     sizes = config.pretrain
-    phases = [
+    long = {
+        "sequence_length": sizes.long_window,
+        "rope_theta": sizes.long_rope_theta,
+        "batch_tokens": max(sizes.batch_tokens, sizes.long_window),
+    }
+    found = {path.name for path in (out / "shards" / "train").iterdir()}
+    # Without the optional archives there are no books.
+    selected = {name: share for name, share in sizes.enhancement_mixture.items() if name in found}
+    return [
         {
             "name": "short",
             "tokens": sizes.short_tokens,
@@ -41,12 +49,37 @@ def pretrain(out: Path, config: DemoConfig) -> dict[str, Any]:
         {
             "name": "long",
             "tokens": sizes.long_tokens,
-            "sequence_length": sizes.long_window,
-            "rope_theta": sizes.long_rope_theta,
-            "batch_tokens": sizes.batch_tokens,
             "short_fraction": sizes.long_short_fraction,
+            **long,
+        },
+        {
+            "name": "enhancement",
+            "tokens": sizes.enhancement_tokens,
+            "mixture": selected,
+            "schedule": {"peak_lr": sizes.enhancement_lr, "warmup_share": 0.05},
+            **long,
+            "batch_tokens": max(sizes.batch_tokens // 2, sizes.long_window),
         },
     ]
+
+
+def _by_window(point: dict[str, Any], window: int) -> dict[str, Any]:
+    """Held-out loss at positions inside and beyond a window, from an evaluation's buckets."""
+    result: dict[str, Any] = {}
+    for name, inside in (("within", True), ("beyond", False)):
+        buckets = [
+            b for b in point["by_position"] if (b[1] <= window if inside else b[0] >= window)
+        ]
+        tokens = sum(count for *_, count in buckets)
+        loss = sum(loss * count for _, _, loss, count in buckets)
+        result[name] = {"loss": loss / tokens, "tokens": tokens} if tokens else None
+    return result
+
+
+def pretrain(out: Path, config: DemoConfig) -> dict[str, Any]:
+    """Train the three phases; held-out losses before and after each, near and far in the window."""
+    sizes = config.pretrain
+    phases = _phases(out, config)
     settings = {
         "model": {
             name: getattr(sizes, name)
@@ -79,7 +112,13 @@ def pretrain(out: Path, config: DemoConfig) -> dict[str, Any]:
     names = ["at the start", *(f"after phase {n + 1} ({p['name']})" for n, p in enumerate(phases))]
     points = [evaluations[0], *(e for e in evaluations if e.get("phase_end"))]
     held_out = [
-        {"when": when, "loss": point["loss"], "by_position": point.get("by_position", [])}
+        {
+            "when": when,
+            "loss": point["loss"],
+            "by_position": point["by_position"],
+            "by_source": point["by_source"],
+            **_by_window(point, sizes.short_window),
+        }
         for when, point in zip(names, points, strict=True)
     ]
     losses = [[line["step"], line["loss"]] for line in _lines(run / "metrics.jsonl")]

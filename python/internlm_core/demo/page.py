@@ -45,21 +45,47 @@ def _learning(summary: dict[str, Any], config: DemoConfig) -> Any:
     def line(name: str, losses: list[list[float]]) -> Line:
         return Line(name, [step for step, _ in losses], [loss for _, loss in losses])
 
-    rows = [[step["when"], f"{step['loss']:.3f}"] for step in summary["pretrain"]["held_out"]]
-    rows += [
-        ["answers, before fine-tuning", f"{summary['sft']['before']:.3f}"],
-        ["answers, after fine-tuning", f"{summary['sft']['after']:.3f}"],
+    first, last = config.pretrain.short_window, config.pretrain.long_window
+    points = summary["pretrain"]["held_out"]
+    sources = sorted(points[0]["by_source"])
+    heads = ["held-out loss, nats a token", "all", f"positions below {first}"]
+    heads += [f"positions {first} to {last - 1}", *sources]
+    rows = [
+        [
+            point["when"],
+            f"{point['loss']:.3f}",
+            *(
+                "–" if part is None else f"{part['loss']:.3f}"
+                for part in (point["within"], point["beyond"])
+            ),
+            *(f"{point['by_source'][name][0]:.3f}" for name in sources),
+        ]
+        for point in points
     ]
-    switch = config.pretrain.short_window
+    tuned = [[f"{when} fine-tuning", f"{summary['sft'][when]:.3f}"] for when in ("before", "after")]
     return stack(
         [
-            table(["held-out loss", "nats a token"], rows, numbers=[1]),
+            table(heads, rows, numbers=range(1, len(heads))),
             line_chart(
-                f"Pretraining loss (windows of {switch}, then {config.pretrain.long_window} tokens)",
+                "Held-out loss by position in the window",
+                [
+                    Line(
+                        point["when"],
+                        [(begin + end) / 2 for begin, end, *_ in point["by_position"]],
+                        [loss for _, _, loss, _ in point["by_position"]],
+                    )
+                    for point in points[1:]
+                ],
+                x_label="position",
+                y_label="nats a token",
+            ),
+            line_chart(
+                f"Pretraining loss (windows of {first}, then {last} tokens)",
                 [line("pretraining", summary["pretrain"]["losses"])],
                 x_label="step",
                 y_label="nats a token",
             ),
+            table(["loss of answers", "nats a token"], tuned, numbers=[1]),
             line_chart(
                 "Fine-tuning loss",
                 [line("fine-tuning", summary["sft"]["losses"])],

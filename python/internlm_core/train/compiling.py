@@ -12,13 +12,19 @@ if TYPE_CHECKING:
 __all__ = ["compile_layers"]
 
 
-def compile_layers(model: InternLM2) -> None:
-    """Compile every layer in place but for its attention; all layers share one program.
+def compile_layers(model: InternLM2, *, alone: bool = True) -> None:
+    """Compile every layer in place; all layers share one program.
 
-    Attention reads the bounds of each row's documents, so it would be compiled anew for every row.
+    Args:
+        model: On a CPU its attention is an operator of its own, whatever documents a row has, so a
+            layer is one program. On a CUDA device, attention stays outside: it is a kernel that
+            chooses its tiles as it is called.
+        alone: False where ranks share the model; attention, which may exchange tokens with the
+            others, stays outside then, too.
     """
     layers: Any = model.layers
     disable: Any = torch.compiler.disable
     for layer in layers:
-        layer.attention.forward = disable(layer.attention.forward)
+        if not alone or model.device.type != "cpu":
+            layer.attention.forward = disable(layer.attention.forward)
         layer.compile()

@@ -198,7 +198,7 @@ class Trainer:
         if found is not None:
             self._load_state(found)
         if self.config.compile:
-            compile_layers(self.model)
+            compile_layers(self.model, alone=self.layout is None)
         if self.ranks.main:
             write_json(path, identity)
 
