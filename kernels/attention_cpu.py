@@ -32,14 +32,12 @@ _QUERIES = 64
 _TOKENS = range(16, 2049)
 """Lengths of documents that gain: shorter ones lose it to the calls, longer ones to the cache."""
 
+_PRODUCTS_IN_BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
+
 
 def prefers_products(q: Tensor, tokens: int) -> bool:
     """Whether a document of so many tokens goes through matrix products."""
-    return (
-        q.dtype == torch.bfloat16
-        and tokens in _TOKENS
-        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    )
+    return q.dtype == torch.bfloat16 and tokens in _TOKENS and _PRODUCTS_IN_BF16
 
 
 @torch.library.custom_op("internlm_core::document_attention", mutates_args=())
@@ -68,9 +66,7 @@ def _attention(
 
 @_attention.register_fake
 def _(q: Any, k: Any, v: Any, cu_seqlens: Any, causal: Any, scale: Any) -> Any:
-    return q.new_empty(q.shape), q.new_empty(
-        (q.shape[0], q.shape[2], q.shape[1]), dtype=_wide(q)
-    )
+    return q.new_empty(q.shape), q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=_wide(q))
 
 
 @torch.library.custom_op("internlm_core::document_attention_backward", mutates_args=())
@@ -118,9 +114,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
 
 def _gradients(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     q, k, v, out, log_sums, cu_seqlens = ctx.saved_tensors
-    found = _attention_backward(
-        grad, q, k, v, out, log_sums, cu_seqlens, ctx.causal, ctx.scale
-    )
+    found = _attention_backward(grad, q, k, v, out, log_sums, cu_seqlens, ctx.causal, ctx.scale)
     return *found, None, None, None
 
 
@@ -156,8 +150,10 @@ def _documents(cu_seqlens: Tensor | None, tokens: int) -> Iterator[slice]:
 def _by_group(x: Tensor, kv_heads: int) -> Tensor:
     """`[B, T, H, D]` to `[B·K, G·T, D]`: the queries of a group below one another."""
     batch, tokens, _, width = x.shape
-    return x.reshape(batch, tokens, kv_heads, -1, width).permute(0, 2, 3, 1, 4).reshape(
-        batch * kv_heads, -1, width
+    return (
+        x.reshape(batch, tokens, kv_heads, -1, width)
+        .permute(0, 2, 3, 1, 4)
+        .reshape(batch * kv_heads, -1, width)
     )
 
 
@@ -165,8 +161,10 @@ def _ungroup(x: Tensor, like: Tensor) -> Tensor:
     """The way back, to the shape of `like`."""
     batch, tokens, heads, width = like.shape
     kv_heads = x.shape[0] // batch
-    return x.view(batch, kv_heads, -1, tokens, width).permute(0, 3, 1, 2, 4).reshape(
-        batch, tokens, heads, width
+    return (
+        x.view(batch, kv_heads, -1, tokens, width)
+        .permute(0, 3, 1, 2, 4)
+        .reshape(batch, tokens, heads, width)
     )
 
 

@@ -31,8 +31,8 @@ TWO_TURNS = [
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def learnt(shard: Any, tokenizer: Tokenizer, number: int = 0) -> list[str]:

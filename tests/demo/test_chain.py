@@ -21,6 +21,7 @@ SMALL = [
     "pretrain.intermediate_size=128",
     "pretrain.short_tokens=40000",
     "pretrain.long_tokens=16384",
+    "pretrain.enhancement_tokens=4096",
     "sft.pairs=100",
     "sft.epochs=1",
     "sample_tokens=12",

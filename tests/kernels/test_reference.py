@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 @pytest.fixture(autouse=True)
 def nan_in_fresh_memory(monkeypatch):
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     monkeypatch.delenv("INTERNLM_KERNELS", raising=False)
     torch.use_deterministic_algorithms(True)

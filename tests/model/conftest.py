@@ -8,8 +8,8 @@ from internlm_core.model import InternLM2, ModelConfig
 
 
 @pytest.fixture(autouse=True)
-def two_threads():
-    torch.set_num_threads(2)
+def one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

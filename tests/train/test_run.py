@@ -335,6 +335,7 @@ def test_compiled_layers_train_alike(settings: Settings, shard: Path, tmp_path: 
     counters.clear()
     train.run(settings(compile=True), shard, tmp_path / "compiled", quiet=True)
     assert 0 < counters["stats"]["unique_graphs"] < 20
+    assert not counters["graph_break"]  # attention is in the layer's program
     pair = [
         [json.loads(s) for s in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("eager", "compiled")

@@ -45,7 +45,7 @@ def bound():
 
 @pytest.fixture(autouse=True)
 def nan_in_fresh_memory():
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     assert torch.utils.deterministic.fill_uninitialized_memory
 
