@@ -65,7 +65,7 @@ def _attention(
 
 
 @_attention.register_fake
-def _(q: Any, k: Any, v: Any, cu_seqlens: Any, causal: Any, scale: Any) -> Any:
+def _(q: Any, k: Any, v: Any, *rest: Any) -> Any:  # noqa: ARG001
     return q.new_empty(q.shape), q.new_empty((q.shape[0], q.shape[2], q.shape[1]), dtype=_wide(q))
 
 
@@ -100,10 +100,7 @@ def _attention_backward(
 
 
 @_attention_backward.register_fake
-def _(
-    grad: Any, q: Any, k: Any, v: Any, out: Any, log_sums: Any, cu_seqlens: Any, causal: Any,
-    scale: Any,
-) -> Any:  # fmt: skip
+def _(grad: Any, q: Any, k: Any, v: Any, *rest: Any) -> Any:  # noqa: ARG001
     return tuple(x.new_empty(x.shape) for x in (q, k, v))
 
 
