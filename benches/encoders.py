@@ -17,7 +17,7 @@ from benches.worker import Job
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["ENCODERS", "PEERS", "Encoder", "job", "loading"]
+__all__ = ["ENCODERS", "PEERS", "Encoder", "job", "loading", "ours_on"]
 
 
 @dataclass(frozen=True)
@@ -178,6 +178,24 @@ def job(tool: str, file: str, before: Sequence[str], texts: Sequence[str]) -> Jo
         run=lambda tokenizer: encoder.encode(tokenizer, now),
         prepare=prepare,
         result=encoder.documents,
+    )
+
+
+def ours_on(threads: int, file: str, before: Sequence[str], texts: Sequence[str]) -> Job:
+    """The same for ours alone, on this many threads."""
+    # The harness may keep all it starts to one core.
+    os.sched_setaffinity(0, range(threads))
+    earlier, now = _ours_texts(before), _ours_texts(texts)
+
+    def prepare() -> Any:
+        tokenizer, _ = _ours_load(file)
+        tokenizer.encode_batch(earlier, threads=threads)
+        return tokenizer
+
+    return Job(
+        run=lambda tokenizer: tokenizer.encode_batch(now, threads=threads),
+        prepare=prepare,
+        result=_split,
     )
 
 

@@ -2,9 +2,10 @@
 
 Rows of encoding say what was seen before: "cold" nothing, "unseen" (no word after the vocabulary's
 name) other text, "repeated" the same text; caches make the last the fastest by far, and a corpus is
-the second. Each round loads the tokenizer anew. Ids are compared in the same run. Published
-vocabularies are used where they are staged (see `corpus`), else one is trained on the spot and read
-by both sides.
+the second. Each round loads the tokenizer anew. Ids are compared in the same run. Ours is beside
+itself where only the ratio tells something: two threads, one long document, worst-case text.
+Published vocabularies are used where they are staged (see `corpus`), else one is trained on the spot
+and read by both sides.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["tasks"]
+
+_ORDINARY = f"{OURS}, ordinary text"
+_ONE_THREAD = f"{OURS}, one thread"
+_DOCUMENT = 16 << 10
+_SHORT = f"{OURS}, documents of 16 KB"
 
 
 def tasks(*, quick: bool) -> Iterator[Task]:
@@ -45,10 +52,9 @@ def tasks(*, quick: bool) -> Iterator[Task]:
             for kind, part in kinds.items():
                 if part.texts:
                     yield _encoding(f"{name}, {kind}", file, *part.halves())
-            one = corpus.Texts(
-                ["\n".join(texts.texts)[: 4_000_000 if not quick else 200_000]], "mixed"
-            )
-            yield _encoding(f"{name}, one long document", file, warm, one)
+            if (os.cpu_count() or 1) > 1:
+                yield _threads(mixed, file, warm, unseen)
+            yield _long(name, file, warm, unseen, 200_000 if quick else 4_000_000)
             yield _worst(name, file, warm, unseen, 40_000 if quick else 850_000)
             yield _loading(name, file)
             yield _streaming(name, file, unseen)
@@ -106,12 +112,52 @@ def _same_ids(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     import numpy as np
 
     ours = results[OURS]
-    figures: dict[str, dict[str, Any]] = {OURS: {"tokens": sum(len(ids) for ids in ours)}}
+    figures: dict[str, dict[str, Any]] = {OURS: {"tokens": _tokens(ours)}}
     for name, documents in results.items():
         if name != OURS:
             same = sum(map(np.array_equal, ours, documents))
             figures[name] = {"same_ids": f"{same} of {len(ours)}"}
     return figures
+
+
+def _tokens(documents: Sequence[Any]) -> int:
+    return sum(len(ids) for ids in documents)
+
+
+def _threads(name: str, file: Path, warm: corpus.Texts, unseen: corpus.Texts) -> Task:
+    """Two threads beside one, whatever the harness keeps the others to."""
+    arguments = (str(file), warm.texts, unseen.texts)
+    packages = ("internlm-core",)
+    return Task(
+        room="tokenizer",
+        name=f"Encode, {name}, two threads beside one",
+        unit="MB/s",
+        amount=unseen.size / 1e6,
+        ours=Contender(OURS, encoders.ours_on, (2, *arguments), packages),
+        peers=(Contender(_ONE_THREAD, encoders.ours_on, (1, *arguments), packages),),
+        judge=_same_ids,
+        facts=unseen.facts(),
+    )
+
+
+def _long(name: str, file: Path, warm: corpus.Texts, unseen: corpus.Texts, size: int) -> Task:
+    """One long document: beside the peers, and beside ours on the same text in short ones."""
+    whole = "\n".join(unseen.texts).encode()[:size]
+    parts = [whole[start : start + _DOCUMENT] for start in range(0, len(whole), _DOCUMENT)]
+    # A cut may go through a character: what is left of it is dropped.
+    long, *short = (part.decode(errors="ignore") for part in (whole, *parts))
+    one = corpus.Texts([long], unseen.source)
+    task = _encoding(f"{name}, one document of {len(whole) / 1e6:.1f} MB", file, warm, one)
+    cut = Contender(_SHORT, encoders.job, (OURS, str(file), warm.texts, short), ("internlm-core",))
+
+    def judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        # A cut makes other ids, so the peers are compared alone.
+        figures = _same_ids({tool: ids for tool, ids in results.items() if tool != _SHORT})
+        if _SHORT in results:
+            figures[_SHORT] = {"documents": len(short), "tokens": _tokens(results[_SHORT])}
+        return figures
+
+    return replace(task, peers=(*task.peers, cut), judge=judge)
 
 
 def _worst(name: str, file: Path, warm: corpus.Texts, prose: corpus.Texts, length: int) -> Task:
@@ -128,31 +174,18 @@ def _worst(name: str, file: Path, warm: corpus.Texts, prose: corpus.Texts, lengt
         if size < worst.size:
             some.append(text)
             size += len(text.encode())
-    plain = Contender(
-        f"{OURS}, ordinary text",
-        encoders.job,
-        (OURS, str(file), warm.texts, some),
-        ("internlm-core",),
-    )
+    arguments = (OURS, str(file), warm.texts, some)
+    plain = Contender(_ORDINARY, encoders.job, arguments, ("internlm-core",))
     task = _encoding(f"{name}, worst-case text", file, warm, worst)
-    amounts = {OURS: len(worst.texts), plain.name: len(some)}
+    amounts = {OURS: len(worst.texts), _ORDINARY: len(some)}
 
     def judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return {
-            tool: {"tokens": sum(len(ids) for ids in results[tool]), "texts": amounts[tool]}
-            for tool in results
+            tool: {"tokens": _tokens(results[tool]), "texts": amounts[tool]} for tool in results
         }
 
-    return Task(
-        room=task.room,
-        name=task.name,
-        unit=task.unit,
-        amount=worst.size / 1e6,
-        ours=task.ours,
-        peers=(plain,),
-        judge=judge,
-        facts={**worst.facts(), "bytes_of_ordinary_text": size},
-    )
+    facts = {**worst.facts(), "bytes_of_ordinary_text": size}
+    return replace(task, peers=(plain,), judge=judge, facts=facts)
 
 
 def _loading(name: str, file: Path) -> Task:
