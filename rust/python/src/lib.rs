@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod arrow;
 mod bpe;
 mod bpe_stream;
+mod bpe_train;
 mod dedup;
 mod dedup_work;
 mod error;
