@@ -3,6 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::pieces::Ends;
+use crate::spaces::{Run, Spaces};
 
 /// The mark that stands for a space in SentencePiece-style vocabularies.
 pub(crate) const SPACE_MARK: char = '\u{2581}';
@@ -32,8 +33,11 @@ pub struct Characters {
     row: usize,
     /// The same for two ASCII characters, a byte each: whether there is a border between them.
     borders: Vec<bool>,
+    spaces: Spaces,
 }
 
+/// The class of a space and of its mark.
+const SPACE: u16 = b' ' as u16 + 1;
 /// The class of the first character that is not ASCII.
 const FIRST_OTHER: u16 = ASCII as u16 + 1;
 
@@ -117,6 +121,7 @@ impl Characters {
             joins: Vec::new(),
             row: 0,
             borders: vec![true; ASCII * ASCII],
+            spaces: Spaces::default(),
         };
         this.join(&numbers, &tokens);
         this
@@ -151,6 +156,8 @@ impl Characters {
             let [left, right] = [pair[0], pair[1]].map(|number| classes[usize::from(number)]);
             self.joins[usize::from(left) * self.row + usize::from(right) / 64] |= 1 << (right % 64);
         }
+        let tokens = tokens.iter().map(|&number| classes[usize::from(number)]);
+        self.spaces = Spaces::new(classes.len(), SPACE, tokens);
         for (place, border) in self.borders.iter_mut().enumerate() {
             let (left, right) = (place / ASCII + 1, place % ASCII + 1);
             *border = self.joins[left * self.row + right / 64] >> (right % 64) & 1 == 0;
@@ -171,7 +178,9 @@ impl Characters {
     }
 
     /// Adds the ends of stretches that no merge crosses until `ends` is full or the text ends.
-    pub(crate) fn split(&self, text: &str, progress: &mut Progress, ends: &mut Ends) {
+    ///
+    /// `pairs`: whether two spaces are joined before a space is joined to anything else.
+    pub(crate) fn split(&self, text: &str, progress: &mut Progress, pairs: bool, ends: &mut Ends) {
         let bytes = text.as_bytes();
         let Progress { mut at, mut class } = *progress;
         if at == 0 && !bytes.is_empty() {
@@ -182,20 +191,30 @@ impl Characters {
             if class as usize <= ASCII
                 && class > 0
                 && let Some(eight) = bytes.get(at..at + 8)
-                && eight.iter().fold(0, |all, byte| all | byte) < 0x80
+                && let word = u64::from_le_bytes(eight.try_into().unwrap_or([0; 8]))
+                && word & HIGH == 0
             {
+                let double = if pairs { double_space(word, bytes.get(at + 8)) } else { 8 };
                 let mut left = usize::from(class) - 1;
-                for (offset, &byte) in eight.iter().enumerate() {
-                    let right = usize::from(byte);
+                let mut step = |offset: usize| {
+                    let right = usize::from(eight[offset]);
                     ends.push_if(
                         at + offset,
                         self.borders[(left * ASCII + right) % (ASCII * ASCII)],
                     );
                     left = right;
+                };
+                if double == 8 {
+                    (0..8).for_each(step);
+                    (at, class) = (at + 8, left as u16 + 1);
+                    continue;
                 }
-                class = left as u16 + 1;
-                at += 8;
-                continue;
+                (0..double).for_each(&mut step);
+                (at, class) = (at + double, left as u16 + 1);
+                if class != SPACE {
+                    (at, class) = self.cut_run(bytes, at, class, ends);
+                    continue;
+                }
             }
             let (code, after) = character(bytes, at);
             let next = self.class(code);
@@ -206,6 +225,24 @@ impl Characters {
             ends.push(at);
         }
         *progress = Progress { at, class };
+    }
+
+    /// Adds the borders of a run of spaces and what follows; returns where that ends, and its class.
+    #[inline(always)]
+    fn cut_run(&self, text: &[u8], start: usize, before: u16, ends: &mut Ends) -> (usize, u16) {
+        let run = Run::at(text, start);
+        let (mut first, mut last) = (self.is_border(before, SPACE), false);
+        let (mut at, mut class) = (run.end, SPACE);
+        if at < text.len() {
+            let (code, after) = character(text, at);
+            (at, class) = (after, self.class(code));
+            let (before_run, after_run) = self.spaces.borders(run, before, class);
+            first |= before_run;
+            last = after_run || self.is_border(SPACE, class);
+        }
+        ends.push_if(start, first);
+        ends.push_if(run.end, last);
+        (at, class)
     }
 
     /// The byte that an id falls back for, if it is one of those.
@@ -233,6 +270,17 @@ impl Characters {
     }
 }
 
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// Where two spaces stand side by side in eight bytes of ASCII and the one after them; 8: nowhere.
+#[inline(always)]
+fn double_space(word: u64, next: Option<&u8>) -> usize {
+    // The high bit of each byte that is a space.
+    let spaces = !((word ^ 0x2020_2020_2020_2020) + !HIGH) & HIGH;
+    let shifted = spaces >> 8 | u64::from(next == Some(&b' ')) << 63;
+    (spaces & shifted).trailing_zeros() as usize / 8
+}
+
 /// The character at a place in UTF-8 text, and the place after it.
 #[inline(always)]
 pub(crate) fn character(bytes: &[u8], at: usize) -> (u32, usize) {
@@ -249,10 +297,10 @@ pub(crate) fn character(bytes: &[u8], at: usize) -> (u32, usize) {
 mod tests {
     use super::*;
 
-    fn pieces(characters: &Characters, text: &str) -> Vec<String> {
+    fn pieces(characters: &Characters, text: &str, pairs: bool) -> Vec<String> {
         let (mut progress, mut ends, mut all) = (Progress::default(), Ends::default(), Vec::new());
         while all.last() != Some(&text.len()) && !text.is_empty() {
-            characters.split(text, &mut progress, &mut ends);
+            characters.split(text, &mut progress, pairs, &mut ends);
             all.extend_from_slice(ends.take());
         }
         let starts = [0].into_iter().chain(all.iter().copied());
@@ -264,13 +312,34 @@ mod tests {
         let vocabulary = ["a", "b", "ab", "▁a", "国", "国家", "𠮷野", "▁▁"];
         let characters = Characters::new(vocabulary.into_iter().zip(0..), [9; 256]);
         assert_eq!(
-            pieces(&characters, "ab ab  b国家国𠮷野x"),
+            pieces(&characters, "ab ab  b国家国𠮷野x", false),
             ["ab", " ab", "  ", "b", "国家", "国", "𠮷野", "x"]
         );
-        assert_eq!(pieces(&characters, "a▁▁a"), ["a", "▁▁a"]);
-        assert_eq!(pieces(&characters, &"ba".repeat(500)).concat(), "ba".repeat(500));
-        assert_eq!(pieces(&characters, &"ab".repeat(500)).len(), 500);
-        assert_eq!(pieces(&characters, ""), [""; 0]);
+        assert_eq!(pieces(&characters, "a▁▁a", false), ["a", "▁▁a"]);
+        assert_eq!(pieces(&characters, &"ba".repeat(500), false).concat(), "ba".repeat(500));
+        assert_eq!(pieces(&characters, &"ab".repeat(500), false).len(), 500);
+        assert_eq!(pieces(&characters, "", false), [""; 0]);
+    }
+
+    #[test]
+    fn cuts_runs_of_spaces_off() {
+        let vocabulary = ["a", "▁a", "▁▁", "▁▁▁▁", "\n", "\n▁▁\n", "\t▁▁", "▁▁\n"];
+        let characters = Characters::new(vocabulary.into_iter().zip(0..), [9; 256]);
+        let text = "b  a\n    a\n   a\t  a\n  \n  ▁ ";
+        assert_eq!(
+            pieces(&characters, text, true),
+            ["b", "  ", "a", "\n", "    ", "a", "\n", "   a", "\t  ", "a", "\n  \n  ▁ "]
+        );
+        assert_eq!(
+            pieces(&characters, text, false),
+            ["b", "  a", "\n    a", "\n   a", "\t  a", "\n  \n  ▁ "]
+        );
+        let long = format!("x{}a", " ".repeat(100_000));
+        assert_eq!(pieces(&characters, &long, true).len(), 3);
+        for start in 1..20 {
+            let text = "x".repeat(start) + "  a";
+            assert_eq!(pieces(&characters, &text, true)[start..], ["  ", "a"]);
+        }
     }
 
     #[test]

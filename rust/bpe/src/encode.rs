@@ -211,7 +211,8 @@ impl Tokenizer {
                     pattern.split(text, &mut by_pattern, junctions, &mut ends);
                 }
                 Alphabet::Characters(characters) => {
-                    characters.split(text, &mut by_character, &mut ends);
+                    let pairs = self.pairs_spaces(characters);
+                    characters.split(text, &mut by_character, pairs, &mut ends);
                 }
             }
             let ends = ends.take();

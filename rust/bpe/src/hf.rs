@@ -250,6 +250,7 @@ impl Tokenizer {
             template: template(&file.post_processor)?,
             strips_space,
             ascii_ranks: Default::default(),
+            pairs_spaces: Default::default(),
             whole: Default::default(),
         };
         tokenizer.overlay(&added, options.parity)?;

@@ -28,6 +28,7 @@ mod runs;
 mod scan;
 mod scripts;
 mod sentencepiece;
+mod spaces;
 mod special;
 mod store;
 mod template;

@@ -138,17 +138,30 @@ impl Merges {
     /// All rules in order of rank.
     #[must_use]
     pub fn sorted(&self) -> Vec<Rule> {
-        let rule = |&slot: &u64| {
-            let (pair, rank) = (slot >> RANK_BITS, ((slot & RANKS) - 1) as u32);
-            let (left, right) = (pair >> ID_BITS, pair & ((1 << ID_BITS) - 1));
-            let result = self.results[rank as usize];
-            Rule { rank, left: left as u32, right: right as u32, result }
-        };
         let slots = self.buckets.iter().flatten();
         let slots = slots.filter(|&&slot| slot != 0 && slot | RANKS != u64::MAX);
-        let mut rules: Vec<_> = slots.map(rule).collect();
+        let mut rules: Vec<_> = slots.map(|&slot| self.rule(slot)).collect();
         rules.sort_unstable();
         rules
+    }
+
+    /// The rule of lowest rank that joins this id to anything.
+    pub(crate) fn first_of(&self, id: u32) -> Option<Rule> {
+        let (left, right) = (u64::from(id) << ID_BITS, u64::from(id));
+        let has = |slot: u64| {
+            let pair = slot >> RANK_BITS;
+            (pair ^ left) >> ID_BITS == 0 || (pair ^ right) & ((1 << ID_BITS) - 1) == 0
+        };
+        let slots = self.buckets.iter().flatten();
+        let slots = slots.filter(|&&slot| slot != 0 && slot | RANKS != u64::MAX && has(slot));
+        slots.min_by_key(|&&slot| slot & RANKS).map(|&slot| self.rule(slot))
+    }
+
+    fn rule(&self, slot: u64) -> Rule {
+        let (pair, rank) = (slot >> RANK_BITS, ((slot & RANKS) - 1) as u32);
+        let (left, right) = (pair >> ID_BITS, pair & ((1 << ID_BITS) - 1));
+        let result = self.results[rank as usize];
+        Rule { rank, left: left as u32, right: right as u32, result }
     }
 
     /// The rank of a pair's rule, `NONE` without one. No branch depends on the pair as a rule.

@@ -294,6 +294,7 @@ impl Tokenizer {
             whole_first: false,
             template: Default::default(),
             ascii_ranks: Default::default(),
+            pairs_spaces: Default::default(),
             whole: Default::default(),
         })
     }

@@ -122,6 +122,7 @@ impl Tokenizer {
             template: Default::default(),
             strips_space: false,
             ascii_ranks: Default::default(),
+            pairs_spaces: Default::default(),
             whole: Default::default(),
         })
     }

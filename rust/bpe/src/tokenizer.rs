@@ -67,6 +67,7 @@ pub struct Tokenizer {
     /// Found when the first text asks for them.
     pub(crate) ascii_ranks: OnceLock<Box<[u32]>>,
     pub(crate) whole: OnceLock<FxHashMap<Box<[u8]>, u32>>,
+    pub(crate) pairs_spaces: OnceLock<bool>,
 }
 
 impl Tokenizer {
@@ -163,6 +164,18 @@ impl Tokenizer {
         })
     }
 
+    /// Whether two spaces are joined before a space is joined to anything else.
+    pub(crate) fn pairs_spaces(&self, characters: &Characters) -> bool {
+        *self.pairs_spaces.get_or_init(|| {
+            let mut space = None;
+            characters.symbols(b" ", |id| space = Some(id));
+            space.is_some_and(|id| {
+                let first = self.merges.first_of(id);
+                first.is_some_and(|rule| (rule.left, rule.right) == (id, id))
+            })
+        })
+    }
+
     /// Gives ids their names from `names`, as `tokenizer_config.json` lists them.
     ///
     /// An id keeps its place: a name is laid over it, never appended. Unless `parity` asks for the
@@ -186,6 +199,7 @@ impl Tokenizer {
             let ids: Vec<u32> = names.iter().map(|name| name.id).collect();
             self.merges.forget_results(&ids);
             self.ascii_ranks = OnceLock::new();
+            self.pairs_spaces = OnceLock::new();
         }
         self.added.sort_by_key(|token| token.id);
         Ok(())

@@ -249,6 +249,7 @@ impl Growing {
             template: Default::default(),
             strips_space: false,
             ascii_ranks: Default::default(),
+            pairs_spaces: Default::default(),
             whole: Default::default(),
         }
     }
