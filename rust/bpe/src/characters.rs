@@ -211,10 +211,10 @@ impl Characters {
                 }
                 (0..double).for_each(&mut step);
                 (at, class) = (at + double, left as u16 + 1);
-                if class != SPACE {
-                    (at, class) = self.cut_run(bytes, at, class, ends);
-                    continue;
-                }
+            }
+            if pairs && class != SPACE && bytes[at..].starts_with(b"  ") {
+                (at, class) = self.cut_run(bytes, at, class, ends);
+                continue;
             }
             let (code, after) = character(bytes, at);
             let next = self.class(code);
