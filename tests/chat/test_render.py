@@ -87,6 +87,8 @@ def test_user_text_that_spells_a_control_token_stays_text() -> None:
         ({"role": "user", "content": "x", "colour": 1}, "unknown field colour"),
         ({"role": "user", "calls": [{"kind": "plugin", "body": ""}]}, "only an assistant"),
         ({"role": "assistant", "calls": [{"kind": "shell", "body": ""}]}, "call kind 'shell'"),
+        ({"role": "assistant", "calls": ["f"]}, "call kind 'f'"),
+        ({"role": "assistant", "calls": [{"kind": "plugin"}]}, "a call needs a body"),
     ],
 )
 def test_bad_messages_are_named(message: dict[str, object], words: str) -> None:
@@ -111,7 +113,7 @@ def test_interpreter_turns(name: str) -> None:
     segments = chat.render(messages)
     assert written(segments) == (
         "<s><|im_start|>assistant\n<|action_start|><|interpreter|>\n```python\nprint(1)\n```"
-        "<|action_end|><|im_end|>\n<|im_start|>environment name=<|interpreter|>\n1\n<|im_end|>\n"
+        "<|action_end|>\n<|im_end|>\n<|im_start|>environment name=<|interpreter|>\n1\n<|im_end|>\n"
     )
     assert INTERNLM2.interpreter in [
         int(s.ids[0]) for s in segments if s.role == "environment" and len(s.ids)

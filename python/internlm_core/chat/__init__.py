@@ -8,18 +8,65 @@ from internlm_core._lazy import attach
 
 if TYPE_CHECKING:
     from internlm_core.chat.control import ControlIds
+    from internlm_core.chat.dialects import DIALECTS, Dialect
+    from internlm_core.chat.imported import Comparison, ImportedTemplate, compare_template
+    from internlm_core.chat.openai import from_openai
+    from internlm_core.chat.parsing import (
+        Call,
+        CallWarning,
+        Reply,
+        ReplyParser,
+        TextDelta,
+        code_of,
+    )
+    from internlm_core.chat.stored import rendering_warning, stored_rendering
     from internlm_core.chat.template import Segment, fingerprint, flatten, render, stop_ids
 
-__all__ = ["ControlIds", "Segment", "fingerprint", "flatten", "render", "stop_ids"]
+__all__ = [
+    "DIALECTS",
+    "Call",
+    "CallWarning",
+    "Comparison",
+    "ControlIds",
+    "Dialect",
+    "ImportedTemplate",
+    "Reply",
+    "ReplyParser",
+    "Segment",
+    "TextDelta",
+    "code_of",
+    "compare_template",
+    "fingerprint",
+    "flatten",
+    "from_openai",
+    "render",
+    "rendering_warning",
+    "stop_ids",
+    "stored_rendering",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "Call": "parsing",
+        "CallWarning": "parsing",
+        "Comparison": "imported",
         "ControlIds": "control",
+        "DIALECTS": "dialects",
+        "Dialect": "dialects",
+        "ImportedTemplate": "imported",
+        "Reply": "parsing",
+        "ReplyParser": "parsing",
         "Segment": "template",
+        "TextDelta": "parsing",
+        "code_of": "parsing",
+        "compare_template": "imported",
         "fingerprint": "template",
         "flatten": "template",
+        "from_openai": "openai",
         "render": "template",
+        "rendering_warning": "stored",
         "stop_ids": "template",
+        "stored_rendering": "stored",
     },
 )

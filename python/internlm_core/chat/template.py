@@ -6,19 +6,20 @@ conversation are the same whether it is trained on or served. Layout (InternLM/c
     <s><|im_start|>{role}[ name={name}]\n{content}<|im_end|>\n …
 
 An assistant turn with a call ends `<|action_start|>{plugin or interpreter}\n{body}<|action_end|>`.
+What differs between written forms is in `dialects`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from internlm_core.chat.control import INTERNLM2, ControlIds
+from internlm_core.chat.dialects import Dialect, dialect_of
 from internlm_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Segment:
 class _Writer:
     control: ControlIds
     tokenizer: Tokenizer | None
+    dialect: Dialect
     segments: list[Segment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,7 +92,7 @@ def render(
     tools: Sequence[Mapping[str, Any]] | None = None,
     tokenizer: Tokenizer | None = None,
     *,
-    dialect: Literal["internlm2"] = "internlm2",
+    dialect: str | Dialect = "internlm2",
     add_generation_prompt: bool = False,
 ) -> list[Segment]:
     """Render a conversation.
@@ -100,25 +102,33 @@ def render(
             or for system and environment `plugin` and `interpreter`, which become their control
             tokens) and, for assistants,
             `"calls"`: a list of `{"kind": "plugin" | "interpreter", "body": str | dict}`.
-        tools: Tool descriptions (`name`, `description`, `parameters`), written as one JSON list in
-            a system turn named plugin, after the leading system turns.
+        tools: Tool descriptions (`name`, `description`, `parameters`, bare or wrapped as OpenAI's
+            `{"type": "function", "function": …}`), written as one JSON list in a system turn named
+            plugin.
         tokenizer: Encodes the text and names the control ids; without it the published InternLM2
             control ids are used and text segments carry bytes only.
-        dialect: The written form; one is known so far.
+        dialect: The written form: `internlm2`, `lagent`, `lmdeploy`, or a `Dialect` of your own.
         add_generation_prompt: End with the header of an assistant's turn, for generation.
 
     Raises:
-        DataError: A message with an unknown role, field or kind of call; the message is numbered.
+        DataError: A message with an unknown role, field or kind of call (the message is numbered),
+            a tool without a name, or an unknown dialect.
     """
-    if dialect != "internlm2":
-        raise DataError(f"unknown dialect {dialect!r}: expected 'internlm2'")
+    dialect = dialect_of(dialect)
     control = INTERNLM2 if tokenizer is None else ControlIds.of(tokenizer)
-    writer = _Writer(control, tokenizer)
+    writer = _Writer(control, tokenizer, dialect)
     writer.token(control.bos, "control", -1)
-    for turn, message in _with_tools(messages, tools):
+    for turn, message in enumerate(messages):
         _check(message, turn)
-        _turn(writer, message, turn)
-    if add_generation_prompt:
+    goes_on = (
+        add_generation_prompt
+        and dialect.continues
+        and len(messages) > 0
+        and messages[-1]["role"] == "assistant"
+    )
+    for turn, message in _with_tools(messages, tools, dialect):
+        _turn(writer, message, turn, ends=not (goes_on and turn == len(messages) - 1))
+    if add_generation_prompt and not goes_on:
         turn = len(messages)
         writer.token(control.im_start, "assistant", turn)
         writer.text("assistant\n", "assistant", turn)
@@ -162,9 +172,7 @@ _SAMPLE: tuple[Message, ...] = (
 )
 
 
-def fingerprint(
-    tokenizer: Tokenizer | None = None, *, dialect: Literal["internlm2"] = "internlm2"
-) -> str:
+def fingerprint(tokenizer: Tokenizer | None = None, *, dialect: str | Dialect = "internlm2") -> str:
     """Hash of how conversations are rendered: ids, bytes and masks of a fixed one.
 
     Stored beside a tuned model, so that a server with another rendering can tell.
@@ -179,19 +187,16 @@ def fingerprint(
 
 
 def _with_tools(
-    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None
+    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] | None, dialect: Dialect
 ) -> list[tuple[int, Message]]:
     numbered = list(enumerate(messages))
     if not tools:
         return numbered
     leading = 0
-    for message in messages:
-        if not isinstance(message, Mapping) or message.get("role") != "system":
-            break
+    most = len(messages) if dialect.tools_after == "systems" else min(1, len(messages))
+    while leading < most and messages[leading]["role"] == "system":
         leading += 1
-    # As documented: four spaces, and a newline before the end of the turn.
-    listing = json.dumps(list(tools), ensure_ascii=False, indent=4) + "\n"
-    described = {"role": "system", "name": "plugin", "content": listing}
+    described = {"role": "system", "name": "plugin", "content": dialect.listing(tools)}
     return [*numbered[:leading], (-1, described), *numbered[leading:]]
 
 
@@ -211,11 +216,14 @@ def _check(message: Message, turn: int) -> None:
     if message.get("calls") and message["role"] != "assistant":
         raise DataError(f"{where}: only an assistant makes calls, not {message['role']}")
     for call in message.get("calls") or ():
-        if call.get("kind") not in _KINDS:
-            raise DataError(f"{where}: call kind {call.get('kind')!r} is not plugin or interpreter")
+        kind = call.get("kind") if isinstance(call, Mapping) else call
+        if kind not in _KINDS:
+            raise DataError(f"{where}: call kind {kind!r} is not plugin or interpreter")
+        if not isinstance(call, Mapping) or "body" not in call:
+            raise DataError(f"{where}: a call needs a body: the text of its JSON or code")
 
 
-def _turn(writer: _Writer, message: Message, turn: int) -> None:
+def _turn(writer: _Writer, message: Message, turn: int, *, ends: bool = True) -> None:
     control, role = writer.control, message["role"]
     says = role == "assistant"
     writer.token(control.im_start, role, turn)
@@ -229,11 +237,13 @@ def _turn(writer: _Writer, message: Message, turn: int) -> None:
         writer.text(f"{role} name={name}\n" if name else f"{role}\n", role, turn)
     writer.text(message.get("content") or "", role, turn, supervised=says)
     for call in message.get("calls") or ():
-        body = call["body"]
-        text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+        kind = call["kind"]
         writer.token(control.action_start, role, turn, supervised=True)
-        writer.token(getattr(control, call["kind"]), role, turn, supervised=True)
-        writer.text(f"\n{text}", role, turn, supervised=True)
+        writer.token(getattr(control, kind), role, turn, supervised=True)
+        writer.text(f"\n{writer.dialect.body(call['body'])}", role, turn, supervised=True)
         writer.token(control.action_end, role, turn, supervised=True)
-    writer.token(control.im_end, role, turn, supervised=says)
-    writer.text("\n", role, turn)
+        after = getattr(writer.dialect, f"after_{kind}")
+        writer.text(after, role, turn, supervised=True)
+    if ends:
+        writer.token(control.im_end, role, turn, supervised=says)
+        writer.text("\n", role, turn)

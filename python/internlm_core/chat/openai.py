@@ -1,0 +1,100 @@
+"""OpenAI's form of a conversation to ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from internlm_core.chat.dialects import Dialect, dialect_of
+from internlm_core.errors import DataError
+
+__all__ = ["INTERPRETER", "from_openai"]
+
+INTERPRETER = "code_interpreter"
+"""The name under which code for the interpreter is a function call in OpenAI's form."""
+
+_PLAIN = {"system": "system", "developer": "system", "user": "user", "environment": "environment"}
+
+
+def from_openai(
+    messages: Sequence[Mapping[str, Any]], dialect: str | Dialect = "internlm2"
+) -> list[dict[str, Any]]:
+    """Messages for `render` from messages of the chat completions API.
+
+    `developer` is read as `system`, `tool` becomes an environment turn named after the call that it
+    answers, calls of `code_interpreter` become code for the interpreter, text parts are joined. Our own
+    role `environment` and field `calls` pass through. The caller's messages stay as they are.
+
+    Raises:
+        DataError: A message that has no such form; it is numbered.
+    """
+    dialect = dialect_of(dialect)
+    made: list[dict[str, Any]] = []
+    kinds: dict[str, str] = {}
+    for number, message in enumerate(messages):
+        where = f"message {number}"
+        if not isinstance(message, Mapping):
+            raise DataError(f"{where}: expected an object, found {type(message).__name__}")
+        role = message.get("role")
+        turn: dict[str, Any]
+        content = _text(message.get("content"), where)
+        if role in _PLAIN:
+            turn = {"role": _PLAIN[role], "content": content}
+        elif role == "assistant":
+            wrapped = message.get("tool_calls") or ()
+            calls = [*(message.get("calls") or ())]
+            calls += [_call(call, dialect, where, kinds) for call in wrapped]
+            turn = {"role": "assistant", "content": content}
+            if calls:
+                turn["calls"] = calls
+        elif role == "tool":
+            turn = {"role": "environment", "content": content}
+            kind = kinds.get(str(message.get("tool_call_id")), "plugin")
+            if dialect.named_results:
+                turn["name"] = kind
+        else:
+            expected = ", ".join([*_PLAIN, "assistant", "tool"])
+            raise DataError(f"{where}: role {role!r} is not one of {expected}")
+        if role != "tool" and message.get("name") is not None:
+            turn["name"] = message["name"]
+        made.append(turn)
+    return made
+
+
+def _text(content: Any, where: str) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    if not isinstance(content, Sequence):
+        raise DataError(f"{where}: content must be a string or a list of parts")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else part
+        text = part.get("text") if isinstance(part, Mapping) else None
+        if kind != "text" or not isinstance(text, str):
+            raise DataError(f"{where}: a part of type {kind!r} is no text; only text is understood")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _call(call: Any, dialect: Dialect, where: str, kinds: dict[str, str]) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise DataError(f"{where}: a tool call needs a function with a name")
+    name, arguments = function["name"], function.get("arguments") or "{}"
+    try:
+        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: the arguments of {name!r} are not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise DataError(f"{where}: the arguments of {name!r} must be a JSON object")
+    kinds[str(call.get("id"))] = "interpreter" if name == INTERPRETER else "plugin"
+    if name == INTERPRETER:
+        code = parsed.get("code")
+        if not isinstance(code, str):
+            raise DataError(f"{where}: the arguments of {name!r} must be an object with 'code'")
+        return {"kind": "interpreter", "body": f"```python\n{code}\n```"}
+    if dialect.rewrites_calls or not isinstance(arguments, str):
+        return {"kind": "plugin", "body": {"name": name, "parameters": parsed}}
+    quoted = json.dumps(name, ensure_ascii=False)
+    return {"kind": "plugin", "body": f'{{"name": {quoted}, "parameters": {arguments}}}'}

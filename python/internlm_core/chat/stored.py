@@ -1,0 +1,53 @@
+"""The rendering a checkpoint was trained with, and how the one in use differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from internlm_core._files import read_json
+from internlm_core.chat.dialects import Dialect, dialect_of
+from internlm_core.chat.template import fingerprint
+from internlm_core.errors import DataError
+
+if TYPE_CHECKING:
+    from internlm_core.tokenizer import Tokenizer
+
+__all__ = ["rendering_warning", "stored_rendering"]
+
+_FILE = "chat.json"
+
+
+def stored_rendering(folder: str | Path) -> dict[str, Any] | None:
+    """`{"dialect", "fingerprint"}` of a tuned checkpoint; None where nothing is stored.
+
+    Raises:
+        DataError: `chat.json` can't be read.
+    """
+    path = Path(folder) / _FILE
+    if not path.is_file():
+        return None
+    try:
+        stored = read_json(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read: {error}") from None
+    if not isinstance(stored, dict):
+        raise DataError(f"{path}: expected an object with 'dialect' and 'fingerprint'")
+    return stored
+
+
+def rendering_warning(
+    folder: str | Path, tokenizer: Tokenizer, dialect: str | Dialect = "internlm2"
+) -> str | None:
+    """What to say where a checkpoint was tuned with another rendering; None where all is well."""
+    dialect = dialect_of(dialect)
+    stored = stored_rendering(folder)
+    if stored is None or stored.get("fingerprint") == fingerprint(tokenizer, dialect=dialect):
+        return None
+    trained = stored.get("dialect")
+    how = (
+        f"with the dialect {trained!r}, and is served with {dialect.name!r}"
+        if trained != dialect.name
+        else f"with another rendering of {trained!r}: its template or its tokenizer has changed"
+    )
+    return f"{folder}: was tuned {how}; answers may be worse"
