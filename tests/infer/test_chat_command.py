@@ -1,0 +1,131 @@
+"""Talking in the terminal, and comparing a checkpoint's template, as a person would."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from internlm_core.cli import main
+from internlm_core.errors import InferError
+from internlm_core.infer import Engine
+from internlm_core.infer.request import Chunk
+from internlm_core.infer.terminal import Conversation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from internlm_core.model import InternLM2
+
+SYSTEM = {"role": "system", "content": "S"}
+
+
+def talk(engine: Engine, lines: list[str], **settings: object) -> tuple[Conversation, str]:
+    """Type lines, then Ctrl-D; gives the conversation and all that was shown."""
+    typed, shown = iter(lines), []
+
+    def read(prompt: str) -> str:
+        shown.append(prompt)
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    conversation = Conversation(engine, read, shown.append, max_tokens=6, **settings)
+    conversation.run()
+    return conversation, "".join(shown)
+
+
+def test_an_answer_is_streamed_and_remembered(engine: Engine) -> None:
+    conversation, shown = talk(engine, ["the tide", "", "x"], system="S")
+    roles = [message["role"] for message in conversation.messages]
+    assert roles == ["system", "user", "assistant", "user", "assistant"]
+    [alone] = engine.generate([SYSTEM, {"role": "user", "content": "the tide"}], max_tokens=6)
+    assert conversation.messages[2]["content"] == alone.text
+    # The second answer is one to the whole conversation.
+    [second] = engine.generate(conversation.messages[:4], max_tokens=6)
+    assert conversation.messages[4]["content"] == second.text
+    assert alone.text in shown
+
+
+def test_longer_texts(engine: Engine) -> None:
+    conversation, _ = talk(engine, ["a\\", "b", '"""', "c", "", "潮", '"""'])
+    said = [m["content"] for m in conversation.messages if m["role"] == "user"]
+    assert said == ["a\nb", "c\n\n潮"]
+
+
+def test_commands(engine: Engine) -> None:
+    lines = ["x", "/history", "/reset", "/system T", "/what", "/help", "y", "/exit", "never"]
+    conversation, shown = talk(engine, lines, system="S")
+    assert [m["content"] for m in conversation.messages[:2]] == ["T", "y"]
+    assert len(conversation.messages) == 3
+    assert "user: x\n" in shown
+    assert "/what is no command" in shown
+    assert "forget the conversation" in shown
+
+
+def test_a_full_session_says_what_to_do(engine: Engine) -> None:
+    conversation, shown = talk(engine, ["x" * 600])
+    assert "the session 256" in shown
+    assert "/reset starts anew" in shown
+    assert conversation.messages == []
+
+
+def test_ctrl_c_stops_an_answer_and_keeps_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> object:
+        yield Chunk("half ")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "stream", interrupted)
+    conversation, shown = talk(engine, ["x", "/history"])
+    assert "half  [stopped]" in shown
+    assert conversation.messages[-1] == {"role": "assistant", "content": "half "}
+
+
+def test_a_tokenizer_is_needed(random_model: InternLM2) -> None:
+    with pytest.raises(InferError, match=r"no tokenizer\.json"):
+        talk(Engine(random_model), [])
+
+
+def test_chat_in_the_shell(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    from internlm_core import model
+
+    assert engine.tokenizer is not None
+    model.save(engine.model, tmp_path)
+    engine.tokenizer.save(tmp_path / "tokenizer.json")
+    typed = iter(["the tide"])
+
+    def read(_: str) -> str:
+        try:
+            return next(typed)
+        except StopIteration:
+            raise EOFError from None
+
+    monkeypatch.setattr("builtins.input", read)
+    options = ["--temperature", "0", "--max-tokens", "6", "--system", "S"]
+    assert main(["chat", *options, str(tmp_path)]) == 0
+    [alone] = engine.generate([SYSTEM, {"role": "user", "content": "the tide"}], max_tokens=6)
+    assert alone.text in capsys.readouterr().out
+    # A rendering that the checkpoint was not tuned with is named.
+    (tmp_path / "chat.json").write_text(json.dumps({"dialect": "lagent", "fingerprint": "0"}))
+    assert main(["chat", *options, "--dialect", "lmdeploy", str(tmp_path)]) == 0
+    message = " ".join(capsys.readouterr().err.split())
+    assert "'lagent', and is served with 'lmdeploy'" in message
+    assert main(["chat", "one", "two"]) == 2
+
+
+def test_check_in_the_shell(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["chat", "check", str(test_data / "tokenizers" / "internlm2")]) == 0
+    shown = capsys.readouterr().out
+    assert "equal     a conversation\n" in shown
+    assert "differs   tools\n" in shown
+    assert main(["chat", "check", str(test_data / "tokenizers" / "qwen3")]) == 1
+    assert "from byte 1\n" in capsys.readouterr().out
+    assert main(["chat", "check", str(tmp_path)]) == 1
+    assert "has no chat template" in capsys.readouterr().err
