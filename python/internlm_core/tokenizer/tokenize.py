@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ import polars as pl
 from internlm_core._core import BpeTokenizer
 from internlm_core._files import atomic_path
 from internlm_core.errors import TokenizerError
-from internlm_core.tokenizer._published import TIKTOKEN_SPECIALS
+from internlm_core.tokenizer._published import TIKTOKEN_DIGESTS, TIKTOKEN_SPECIALS
 from internlm_core.tokenizer.streaming import DecodeStream
 
 if TYPE_CHECKING:
@@ -58,12 +59,13 @@ class Tokenizer:
             path: A Hugging Face `tokenizer.json`, a SentencePiece `.model` (names of special tokens
                 are then read from a `tokenizer_config.json` beside it too), a `.tiktoken` rank file,
                 or a folder with one of the first two.
-            pattern: For rank files, how text is cut; guessed from the name where it can be.
+            pattern: For rank files, how text is cut; guessed from the name where it can be, and a
+                file with a published name must be the published one then.
             parity: Let text merge into control tokens as the reference library does (InternLM2's
                 text "<s>" becomes id 1). Off, such text stays text.
 
         Raises:
-            TokenizerError: The file is missing, contradictory, or asks for what is not supported.
+            TokenizerError: The file is missing, damaged, contradictory, or asks for what is not supported.
         """
         path = Path(path)
         if path.is_dir():
@@ -96,14 +98,20 @@ class Tokenizer:
 
     @classmethod
     def _from_tiktoken(cls, path: Path, pattern: str | None) -> Self:
+        ranks = path.read_bytes()
         if pattern is None:
+            expected = TIKTOKEN_DIGESTS.get(path.name)
+            if expected is not None and (found := hashlib.sha256(ranks).hexdigest()) != expected:
+                raise TokenizerError(
+                    f"SHA-256 is {found}, that of the published file {expected}: copy it anew, or "
+                    "pass pattern= for a vocabulary of your own"
+                )
             pattern = next((name for name in TIKTOKEN_SPECIALS if name in path.name), None)
         if pattern is None:
             raise TokenizerError(
                 "a rank file does not say how text is cut; pass pattern='cl100k' or 'o200k'"
             )
         specials = list(TIKTOKEN_SPECIALS.get(pattern, {}).items())
-        ranks = path.read_bytes()
         core = BpeTokenizer.from_tiktoken(ranks, pattern, specials)
         return cls(core, ("tiktoken", ranks, pattern))
 

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::bytelevel::{byte_to_char, char_to_byte};
 use crate::characters::{Characters, MARK, SPACE_MARK};
+use crate::hf_added::{FileToken, check_added};
 use crate::hf_parts::{decoder, normalizer, pre_tokenizer, template, unsupported};
 use crate::names::{Key, Names};
 use crate::special::AddedToken;
@@ -161,29 +162,6 @@ impl<'de: 'j, 'j> Deserialize<'de> for Pair<'j> {
     }
 }
 
-#[derive(Deserialize)]
-struct FileToken {
-    id: u32,
-    content: String,
-    #[serde(default)]
-    special: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    normalized: bool,
-}
-
-impl From<FileToken> for AddedToken {
-    fn from(token: FileToken) -> Self {
-        let FileToken { id, content, special, lstrip, rstrip, single_word, normalized } = token;
-        Self { content, id, special, lstrip, rstrip, single_word, normalized }
-    }
-}
-
 impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
@@ -208,8 +186,8 @@ impl Tokenizer {
             normal.lead = cut.lead;
         }
         let added: Vec<AddedToken> = file.added_tokens.into_iter().map(Into::into).collect();
-        check_added(&added)?;
         let vocab = &Names::new(file.model.vocab.0, added.len())?;
+        check_added(&added, vocab)?;
         let merges = merges(vocab, &file.model.merges)?;
         let alphabet = match cut.splitter {
             Some(splitter) => Alphabet::bytes(splitter, byte_level_ids(vocab)?),
@@ -232,6 +210,11 @@ impl Tokenizer {
             }
         };
         let strips_space = decoder(&file.decoder, matches!(alphabet, Alphabet::Bytes(_)))?;
+        if let (Alphabet::Characters(_), true) = (&alphabet, file.model.ignore_merges) {
+            // The whole text would be looked up, but it is cut where no token crosses.
+            let supported = "false without a pre_tokenizer";
+            return Err(unsupported("model.ignore_merges", "true", supported));
+        }
         let marked =
             |token: &&AddedToken| token.normalized && token.content.contains([' ', SPACE_MARK]);
         if let (Alphabet::Characters(_), Some(token)) = (&alphabet, added.iter().find(marked)) {
@@ -256,31 +239,6 @@ impl Tokenizer {
         tokenizer.overlay(&added, options.parity)?;
         Ok(tokenizer)
     }
-
-    /// Gives ids the names of a `tokenizer_config.json`'s `added_tokens_decoder`.
-    ///
-    /// # Errors
-    /// Broken JSON, or an id outside the vocabulary.
-    pub fn overlay_config(&mut self, json: &str, options: HfOptions) -> Result<(), BpeError> {
-        let config: Value = serde_json::from_str(json)
-            .map_err(|error| BpeError::malformed("tokenizer_config.json", error.to_string()))?;
-        let Some(names) = config.get("added_tokens_decoder").and_then(Value::as_object) else {
-            return Ok(());
-        };
-        let mut tokens = Vec::new();
-        for (id, value) in names {
-            let field = format!("added_tokens_decoder.{id}");
-            let mut value = value.clone();
-            let number: u32 = id.parse().map_err(|_| BpeError::malformed(&field, "not an id"))?;
-            if let Some(entry) = value.as_object_mut() {
-                entry.insert("id".into(), json!(number));
-            }
-            let token: FileToken = serde_json::from_value(value)
-                .map_err(|error| BpeError::malformed(&field, error.to_string()))?;
-            tokens.push(token.into());
-        }
-        self.overlay(&tokens, options.parity)
-    }
 }
 
 fn check_model(model: &Model<'_>) -> Result<(), BpeError> {
@@ -298,17 +256,6 @@ fn check_model(model: &Model<'_>) -> Result<(), BpeError> {
     }
     if model.dropout.is_some_and(|dropout| dropout > 0.0) {
         return Err(unsupported("model.dropout", "a dropout", "null"));
-    }
-    Ok(())
-}
-
-fn check_added(added: &[AddedToken]) -> Result<(), BpeError> {
-    let mut taken = FxHashMap::default();
-    for token in added {
-        if let Some(other) = taken.insert(token.id, &token.content) {
-            let problem = format!("id {} is given to {other:?} and {:?}", token.id, token.content);
-            return Err(BpeError::malformed("added_tokens", problem));
-        }
     }
     Ok(())
 }

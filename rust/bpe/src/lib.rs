@@ -13,6 +13,7 @@ mod decode;
 mod encode;
 mod error;
 mod hf;
+mod hf_added;
 mod hf_parts;
 mod hf_write;
 mod junctions;

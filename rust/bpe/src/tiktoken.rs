@@ -51,7 +51,8 @@ impl Tokenizer {
     /// Reads a rank file.
     ///
     /// # Errors
-    /// A line that is no `base64 rank`, a rank twice or left out, a byte without a token.
+    /// A line that is no `base64 rank`, a rank or a token twice, ranks with more holes than tokens, a
+    /// byte without a token.
     pub fn from_tiktoken(
         file: &[u8],
         pattern: Pattern,
@@ -81,6 +82,9 @@ impl Tokenizer {
         }
         if ranks.is_empty() {
             return Err(BpeError::malformed("file", "no line with a token"));
+        }
+        if most as usize > 2 * ranks.len() + 1024 {
+            return Err(BpeError::malformed("file", format!("ranks up to {most} leave holes")));
         }
         let size = specials.iter().map(|&(_, id)| id).chain([most]).max().unwrap_or(0) as usize + 1;
         Merges::check_sizes(size, size)?;
