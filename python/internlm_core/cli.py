@@ -29,6 +29,7 @@ _COMMANDS = {
     "train": ("internlm_core.train.commands", "pretrain a model on token shards"),
     "generate": ("internlm_core.infer.commands", "continue a prompt or answer a question"),
     "chat": ("internlm_core.infer.chat_commands", "talk to a model; compare its chat template"),
+    "serve": ("internlm_core.infer.server.commands", "answer OpenAI's clients over HTTP"),
 }
 
 _EXIT_FAILURE, _EXIT_USAGE, _EXIT_INTERRUPTED = 1, 2, 130

@@ -1,0 +1,188 @@
+"""Tokens of one answer to what a client sees: text without stop texts, calls, warnings, log-probabilities."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from internlm_core import chat
+from internlm_core.chat.openai import INTERPRETER
+from internlm_core.infer.text import StopMatcher
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+
+    from internlm_core.infer.server.backend import Generation, Token
+    from internlm_core.tokenizer import Tokenizer
+
+__all__ = ["Answer", "Piece", "log_prob_entry"]
+
+
+@dataclass
+class Piece:
+    """What a few tokens add to an answer.
+
+    Attributes:
+        text: More of the content.
+        calls: Complete calls, in OpenAI's form.
+        warnings: Blocks that are no calls.
+        log_probs: One entry a token that was read since the last piece.
+        finish_reason: None but in the last piece: `stop`, `length` or `tool_calls`.
+    """
+
+    text: str = ""
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, str]] = field(default_factory=list)
+    log_probs: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.calls or self.warnings or self.finish_reason)
+
+
+class Answer:
+    """Reads one generation.
+
+    Args:
+        generation: Gives the tokens; it is cancelled as soon as the answer is complete.
+        tokenizer: Decodes.
+        stops: Stop texts.
+        tools: Names that may be called; None where the text is no chat: all ids are text.
+        interpreter: Whether code may be sent to the interpreter.
+        parallel: Whether one turn may hold several calls.
+        forced: Ids the prompt ends with that are part of the answer (a call that must be made).
+        log_probs: Whether entries of log-probabilities are made.
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        tokenizer: Tokenizer,
+        *,
+        stops: Sequence[str] = (),
+        tools: Collection[str] | None = None,
+        interpreter: bool = False,
+        parallel: bool = True,
+        forced: Iterable[int] = (),
+        log_probs: bool = False,
+    ) -> None:
+        self._generation, self._tokenizer = generation, tokenizer
+        self._chat, self._parallel, self._log_probs = tools is not None, parallel, log_probs
+        self._matcher = StopMatcher(stops)
+        self._special = frozenset(tokenizer.special_tokens.values())
+        self._stream = tokenizer.stream()
+        if tools is not None:
+            self._parser = chat.ReplyParser(tokenizer, tools, interpreter=interpreter)
+            self._parser.push(forced)
+        self._entries: list[dict[str, Any]] = []
+        self._calls = 0
+        self.completion_tokens = 0
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Pieces as they come; the last, and only it, has a finish reason."""
+        finish: str | None = None
+        try:
+            async for token in self._generation:
+                self.completion_tokens += 1
+                ended = token.finish_reason == "stop"
+                if self._log_probs and not ended:
+                    self._entries.append(log_prob_entry(self._tokenizer, token))
+                # An end token is no text; what it means in a chat the parser knows.
+                shown = not ended or (self._chat and token.id in self._special)
+                piece = self._read((token.id,) if shown else ())
+                finish = piece.finish_reason or token.finish_reason
+                if finish is not None:
+                    yield self._last(piece, finish)
+                    return
+                if piece:
+                    yield piece
+            # The backend ended it without a reason: it was cancelled.
+            yield self._last(Piece(), "stop")
+        finally:
+            self._generation.cancel()
+
+    def _read(self, ids: Iterable[int]) -> Piece:
+        """The text and calls that ids complete; `finish_reason` where the answer ends with them."""
+        piece = Piece()
+        if not self._chat:
+            texts = (self._stream.push(i) for i in ids if i not in self._special)
+            piece.text = self._matcher.push("".join(texts))
+        else:
+            closed = self._parser.only_calls_may_follow
+            self._take(self._parser.push(ids), piece, closed=closed)
+        if self._matcher.found is not None:
+            piece.finish_reason = "stop"
+        return self._with_entries(piece)
+
+    def _take(self, events: Iterable[Any], piece: Piece, *, closed: bool) -> None:
+        for event in events:
+            if isinstance(event, chat.Call):
+                if self._calls and not self._parallel:
+                    continue
+                piece.calls.append(_wrapped(event, self._calls))
+                self._calls += 1
+                closed = True
+                if not self._parallel:
+                    piece.finish_reason = "stop"
+            elif isinstance(event, chat.TextDelta):
+                if closed:
+                    # After a call a turn ends: more text was written in someone else's name.
+                    piece.finish_reason = "stop"
+                    continue
+                piece.text += self._matcher.push(event.text)
+            else:
+                piece.warnings.append({"code": event.code, "message": event.message})
+
+    def _with_entries(self, piece: Piece) -> Piece:
+        if piece:
+            piece.log_probs, self._entries = self._entries, []
+        return piece
+
+    def _last(self, piece: Piece, finish: str) -> Piece:
+        """Add what was held back, now that no more comes."""
+        if self._matcher.found is None:
+            if self._chat:
+                rest = Piece()
+                self._take(self._parser.finish(), rest, closed=self._parser.only_calls_may_follow)
+                piece.text += rest.text
+                piece.warnings += rest.warnings
+            else:
+                piece.text += self._matcher.push(self._stream.flush())
+            if self._matcher.found is None:
+                piece.text += self._matcher.flush()
+        piece.finish_reason = "tool_calls" if self._calls and finish == "stop" else finish
+        piece.log_probs += self._entries
+        self._entries = []
+        return piece
+
+
+def _wrapped(call: chat.Call, index: int) -> dict[str, Any]:
+    """A call in OpenAI's form; code for the interpreter is a call of `code_interpreter`."""
+    name, arguments = call.name, call.arguments
+    if call.kind == "interpreter":
+        name = INTERPRETER
+        arguments = json.dumps({"code": chat.code_of(call.arguments)}, ensure_ascii=False)
+    return {
+        "index": index,
+        "id": f"call_{uuid.uuid4().hex[:24]}",
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def log_prob_entry(tokenizer: Tokenizer, token: Token) -> dict[str, Any]:
+    """One entry of OpenAI's `logprobs.content`."""
+
+    def entry(ident: int, log_prob: float) -> dict[str, Any]:
+        return {
+            "token": tokenizer.id_to_token(ident),
+            "logprob": max(log_prob, -9999.0),
+            "bytes": list(tokenizer.id_to_bytes(ident)),
+        }
+
+    return {
+        **entry(token.id, token.log_prob),
+        "top_logprobs": [entry(ident, log_prob) for ident, log_prob in token.top],
+    }
