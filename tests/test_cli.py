@@ -19,11 +19,11 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("demo", "data", "tokenizer", "train", "generate", "chat"):
+    for command in ("demo", "data", "tokenizer", "train", "generate", "chat", "serve"):
         assert command in text
 
 
-@pytest.mark.parametrize("command", ["demo", "data", "tokenizer", "train", "generate", "chat"])
+@pytest.mark.parametrize("command", ["demo", "data", "tokenizer", "train", "generate", "chat", "serve"])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])

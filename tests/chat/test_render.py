@@ -191,3 +191,9 @@ def test_flatten_refuses_segments_without_ids() -> None:
 def test_names_of_one_line() -> None:
     with pytest.raises(DataError, match="one line"):
         chat.render([{"role": "user", "name": "a\nb", "content": "x"}])
+
+
+def test_half_a_surrogate_pair_becomes_a_mark(small_tokenizer: Tokenizer) -> None:
+    segments = chat.render([{"role": "user", "content": "a\ud800潮"}], tokenizer=small_tokenizer)
+    assert "user\na\ufffd潮" in written(segments)
+    assert small_tokenizer.decode(chat.flatten(segments)[0]) == written(segments)

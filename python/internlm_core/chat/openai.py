@@ -37,13 +37,17 @@ def from_openai(
         if not isinstance(message, Mapping):
             raise DataError(f"{where}: expected an object, found {type(message).__name__}")
         role = message.get("role")
+        if not isinstance(role, str):
+            raise DataError(f"{where}: role {role!r} is no text")
         turn: dict[str, Any]
         content = _text(message.get("content"), where)
         if role in _PLAIN:
             turn = {"role": _PLAIN[role], "content": content}
         elif role == "assistant":
-            wrapped = message.get("tool_calls") or ()
-            calls = [*(message.get("calls") or ())]
+            wrapped, calls = (message.get(key) or [] for key in ("tool_calls", "calls"))
+            if not isinstance(wrapped, list) or not isinstance(calls, list):
+                raise DataError(f"{where}: tool_calls and calls must be lists")
+            calls = [*calls]
             calls += [_call(call, dialect, where, kinds) for call in wrapped]
             turn = {"role": "assistant", "content": content}
             if calls:

@@ -71,6 +71,9 @@ class _Writer:
     def text(self, text: str, role: str, turn: int, *, supervised: bool = False) -> None:
         if not text:
             return
+        if not text.isascii():
+            # As the tokenizer does: half a surrogate pair, which no UTF-8 holds, becomes U+FFFD.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if self.tokenizer is None:
             ids = np.zeros(0, np.uint32)
         else:

@@ -42,19 +42,19 @@ class BodyLimit:
             message = await receive()
             size += len(message.get("body", b""))
             if size > limit:
-                raise too_large
+                # What came so far is dropped; whatever the routes make of it, 413 is answered.
+                return {"type": "http.request", "body": b"", "more_body": False}
             return message
 
         async def noted(message: Message) -> None:
             nonlocal started
+            if size > limit and not started:
+                return
             started = True
             await send(message)
 
-        try:
-            await self._app(scope, counted, noted)
-        except ApiError:
-            if started:
-                raise
+        await self._app(scope, counted, noted)
+        if size > limit and not started:
             await error_response(too_large)(scope, receive, send)
 
 
