@@ -23,7 +23,9 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert command in text
 
 
-@pytest.mark.parametrize("command", ["demo", "data", "tokenizer", "train", "generate", "chat", "serve"])
+@pytest.mark.parametrize(
+    "command", ["demo", "data", "tokenizer", "train", "generate", "chat", "serve"]
+)
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
