@@ -82,7 +82,7 @@ endef
 
 doctor:  ## Say what is missing on this machine and how to get it
 	$(call need,command -v cc,no C compiler (cc): Rust needs it to link,apt-get install build-essential)
-	$(call need,command -v cargo,no Rust toolchain (cargo),rustup or apt-get install cargo rustfmt rust-clippy; version 1.88 or newer)
+	$(call need,command -v cargo,no Rust toolchain (cargo),rustup or apt-get install cargo rustfmt rust-clippy; version 1.89 or newer)
 	$(call need,$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11)',$(PYTHON) is missing or older than 3.11,apt-get install python3; or: make PYTHON=python3.12 …)
 	$(call need,$(PYTHON) -c 'import venv; import ensurepip',$(PYTHON) has no venv module,apt-get install python3-venv)
 	$(call need,test -f "$$($(PYTHON) -c "import sysconfig; print(sysconfig.get_path('include'))")/Python.h",no Python headers (torch.compile and triton build with them),apt-get install python3-dev)

@@ -11,6 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 import_exception!(internlm_core.errors, ConfigError);
 import_exception!(internlm_core.errors, DataError);
+import_exception!(internlm_core.errors, InferError);
 import_exception!(internlm_core.errors, InternalError);
 import_exception!(internlm_core.errors, TokenizerError);
 

@@ -9,6 +9,7 @@ mod arrow;
 mod bpe;
 mod bpe_stream;
 mod bpe_train;
+mod decoder;
 mod dedup;
 mod dedup_work;
 mod error;
@@ -33,6 +34,7 @@ mod _core {
         json_lines::register(module)?;
         dedup::register(module)?;
         repeats::register(module)?;
-        bpe::register(module)
+        bpe::register(module)?;
+        decoder::register(module)
     }
 }
