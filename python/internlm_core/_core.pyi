@@ -52,6 +52,9 @@ __all__ = [
     "BpeStream",
     "BpeTokenizer",
     "BpeTrainer",
+    # decoder
+    "CpuDecoder",
+    "CpuMatrix",
 ]
 
 __version__: str
@@ -411,3 +414,84 @@ class BpeTrainer:
         progress: Callable[[int], object] | None = None,
         state: Path | None = None,
     ) -> BpeTokenizer: ...
+
+_F32: TypeAlias = npt.NDArray[np.float32]
+
+@final
+class CpuMatrix:
+    """Weights `[outputs, inputs]` packed for products on a CPU; used up by a decoder."""
+
+    @staticmethod
+    def f32(weight: _F32) -> CpuMatrix: ...
+    @staticmethod
+    def bf16(weight: npt.NDArray[np.uint16]) -> CpuMatrix:
+        """From the bits of bf16."""
+
+    @staticmethod
+    def int8(weight: npt.NDArray[np.int8], scales: _F32) -> CpuMatrix:
+        """W = weight·scale, a scale for each 128 inputs: `[outputs, ceil(inputs / 128)]`."""
+
+    @staticmethod
+    def int4(weight: npt.NDArray[np.uint8], scales: _F32, zeros: _F32) -> CpuMatrix:
+        """W = (weight − zero)·scale; weights 0 to 15, scales and zeros as for `int8`."""
+
+    def product(self, x: _F32) -> _F32:
+        """`x` `[rows, inputs]` times the transposed weights, flat; a row never depends on others."""
+
+@final
+class CpuDecoder:
+    """InternLM2 on a CPU with a cache of `pages` pages of 16 tokens.
+
+    Raises InferError where parts don't fit each other.
+    """
+
+    def __new__(
+        cls,
+        shape: tuple[int, int, int, int],
+        eps: float,
+        embedding: _F32 | npt.NDArray[np.uint16],
+        layers: list[
+            tuple[
+                list[float],
+                CpuMatrix,
+                list[float],
+                CpuMatrix,
+                list[float],
+                list[float],
+                CpuMatrix,
+                list[float],
+                CpuMatrix,
+                list[float],
+            ]
+        ],
+        norm: list[float],
+        head: CpuMatrix,
+        cos: _F32,
+        sin: _F32,
+        kv: str,
+        pages: int,
+        threads: int,
+    ) -> CpuDecoder:
+        """`shape`: hidden size, key heads, query heads of each, head width.
+
+        A layer: norm, wqkv, its bias, wo, bias, norm, w1 and w3 one after the other, bias, w2, bias.
+        `embedding`, `cos` and `sin` are flat.
+        """
+
+    @property
+    def weight_bytes(self) -> int: ...
+    @property
+    def vocabulary(self) -> int: ...
+    def step(
+        self,
+        ids: list[int],
+        segments: list[tuple[int, int, list[int]]],
+        wanted: list[int],
+        scored: list[int],
+        labels: list[int],
+    ) -> list[_F32]:
+        """Logits of `wanted` rows, flat; log Σ e^logit of each; log p of `labels` after `scored`.
+
+        A segment: tokens in the cache, new tokens, pages. Raises InferError for ids, pages or rows
+        that aren't there.
+        """

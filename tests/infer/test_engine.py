@@ -11,12 +11,13 @@ from internlm_core import model
 from internlm_core.cli import main
 from internlm_core.errors import InferError, ModelError
 from internlm_core.infer import Engine
-from internlm_core.infer import engine as engine_module
+from internlm_core.infer.runner import Result
 from internlm_core.model import InternLM2
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from internlm_core.model import ModelConfig
     from internlm_core.tokenizer import Tokenizer
 
 PROMPTS = ["the tide", "潮起潮落" * 9, "x", "def tide(x): return x + 1\n" * 3]
@@ -47,7 +48,7 @@ def test_an_answer_is_the_same_alone_and_in_company(
         [alone] = engine.generate(prompt, max_tokens=30, **settings)
         assert alone.ids == answer.ids
         assert alone.text == answer.text
-        np.testing.assert_allclose(alone.log_probs, answer.log_probs, atol=1e-4)
+        np.testing.assert_array_equal(alone.log_probs, answer.log_probs)
 
 
 def test_rows_that_end_early_leave_the_others_alone(engine: Engine) -> None:
@@ -59,13 +60,6 @@ def test_rows_that_end_early_leave_the_others_alone(engine: Engine) -> None:
         first = next((i for i, t in enumerate(whole.ids) if t in ends), None)
         assert cut.ids == whole.ids[: None if first is None else first + 1]
         assert cut.finish_reason == ("length" if first is None else "stop")
-
-
-def test_prefill_in_parts_is_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = engine.generate(PROMPTS, max_tokens=16)
-    monkeypatch.setattr(engine_module, "_PREFILL_TOKENS", 4 * 7)  # seven tokens a row at a time
-    for part, answer in zip(engine.generate(PROMPTS, max_tokens=16), whole, strict=True):
-        assert part.ids == answer.ids
 
 
 def test_more_requests_than_run_together(
@@ -107,35 +101,36 @@ def test_stops_on_any_end_id_and_never_on_text(
     """Both eos ids of the configuration, and `<|im_end|>` by its id."""
     special = small_tokenizer.special_tokens
     config = random_model.config.model_copy(update={"eos_token_id": (300, 301)})
-    engine = Engine(_Scripted(config, [10, 11, 301]), small_tokenizer)
+    engine = _scripted(config, [10, 11, 301], small_tokenizer)
     [answer] = engine.generate([[1, 2]], max_tokens=9)
     assert (answer.ids, answer.finish_reason) == ((10, 11, 301), "stop")
     end = special["<|im_end|>"]
-    [answer] = Engine(_Scripted(config, [10, end, 11]), small_tokenizer).generate(
-        [[1]], max_tokens=9
-    )
+    [answer] = _scripted(config, [10, end, 11], small_tokenizer).generate([[1]], max_tokens=9)
     assert answer.ids == (10, end)
     assert "im_end" not in answer.text
     # The same characters as ordinary text do not end anything.
     spelled = small_tokenizer.encode_ordinary("<|im_end|> more").tolist()
-    [answer] = Engine(_Scripted(config, [*spelled, 300]), small_tokenizer).generate(
-        [[1]], max_tokens=99
-    )
+    [answer] = _scripted(config, [*spelled, 300], small_tokenizer).generate([[1]], max_tokens=99)
     assert answer.text == "<|im_end|> more"
 
 
-class _Scripted(InternLM2):
-    """Says fixed ids, whatever is asked."""
+class _Script:
+    """A runner that says fixed ids, whatever is asked."""
 
-    def __init__(self, config: Any, script: list[int]) -> None:
-        super().__init__(config, seed=0)
-        self._script, self._place = script, 0
+    def __init__(self, size: int, script: list[int]) -> None:
+        self._size, self._script = size, iter(script)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        result = torch.zeros(*hidden.shape[:-1], self.config.vocab_size)
-        result[..., self._script[self._place]] = 9.0
-        self._place += 1
-        return result
+    def step(
+        self, ids: Any, segments: Any, rows: list[int], scored: list[int], labels: list[int]
+    ) -> Result:
+        logits = np.zeros((len(rows), self._size), np.float32)
+        for row in logits:
+            row[next(self._script)] = 9.0
+        return Result(logits, np.zeros(len(rows), np.float32), np.zeros(0, np.float32))
+
+
+def _scripted(config: ModelConfig, script: list[int], tokenizer: Tokenizer) -> Engine:
+    return Engine(config, tokenizer, runner=_Script(config.vocab_size, script))
 
 
 def test_stop_text_is_held_back_and_left_out(
@@ -147,7 +142,7 @@ def test_stop_text_is_held_back_and_left_out(
     config = random_model.config
 
     def said(stop: list[str], script: list[int] = script) -> tuple[list[str], str]:
-        engine = Engine(_Scripted(config, [*script, 2, 2]), small_tokenizer)
+        engine = _scripted(config, [*script, 2, 2], small_tokenizer)
         chunks = list(engine.stream([1], max_tokens=len(script), stop=stop))
         return [c.text for c in chunks], chunks[-1].finish_reason or ""
 
@@ -168,11 +163,11 @@ def test_characters_of_several_tokens_come_whole(
 ) -> None:
     script = small_tokenizer.encode_ordinary("🙂a鯨🙂").tolist()
     assert len(script) > 10  # bytes, not characters
-    engine = Engine(_Scripted(random_model.config, [*script, 2]), small_tokenizer)
+    engine = _scripted(random_model.config, [*script, 2], small_tokenizer)
     chunks = list(engine.stream([1], max_tokens=len(script)))
     assert [chunk.text for chunk in chunks] == ["🙂", "a", "鯨", "🙂"]
     # Cut in the middle of the last character: one U+FFFD, once, at the end.
-    engine = Engine(_Scripted(random_model.config, script), small_tokenizer)
+    engine = _scripted(random_model.config, script, small_tokenizer)
     texts = [c.text for c in engine.stream([1], max_tokens=len(script) - 1)]
     assert texts[:3] == ["🙂", "a", "鯨"]
     assert "".join(texts[3:]).strip("\ufffd") == ""
@@ -199,14 +194,14 @@ def test_score_is_the_log_softmax(engine: Engine, random_model: InternLM2) -> No
 
 
 def test_score_does_not_depend_on_its_company(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, random_model: InternLM2, small_tokenizer: Tokenizer
 ) -> None:
     rng = np.random.default_rng(1)
     sequences = [rng.integers(0, 340, n).tolist() for n in (30, 3, 90, 60, 2)]
     alone = [engine.score([ids])[0] for ids in sequences]
-    monkeypatch.setattr(engine_module, "_PREFILL_TOKENS", 64)
-    for one, other in zip(alone, engine.score(sequences), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    narrow = Engine(random_model, small_tokenizer, step_tokens=64)
+    for one, other in zip(alone, narrow.score(sequences), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_conversation_is_read_as_it_is_trained_on(

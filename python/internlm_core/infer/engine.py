@@ -2,75 +2,130 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import itertools
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from internlm_core import chat
-from internlm_core._files import read_json
 from internlm_core._progress import console
-from internlm_core.errors import InferError
-from internlm_core.infer.request import Chunk, Completion, Request
+from internlm_core.errors import InferError, ModelError
+from internlm_core.infer.blocks import BlockPool
+from internlm_core.infer.constrain import Grammars
+from internlm_core.infer.loading import automatic_blocks, make_runner, read
+from internlm_core.infer.loop import Loop
+from internlm_core.infer.request import Chunk, Completion, Handle, Sequence
+from internlm_core.infer.runner import PAGE
 from internlm_core.infer.sampling import Sampler, SamplingParams
+from internlm_core.infer.scheduler import Scheduler
 from internlm_core.infer.text import TextWriter
-from internlm_core.model import KVCache, load
-from internlm_core.model.allocator import keep_freed_memory
+from internlm_core.model import InternLM2, load
 from internlm_core.model.runs import model_folder
-from internlm_core.model.scoring import token_log_probs
 from internlm_core.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
+    from collections.abc import Sequence as Many
     from pathlib import Path
 
     import numpy.typing as npt
-    from torch import Tensor
+    import torch
+    from typing_extensions import Self
 
-    from internlm_core.model import InternLM2
+    from internlm_core.infer.runner import Runner
+    from internlm_core.infer.scheduler import Stats
+    from internlm_core.model import ModelConfig
 
-    Prompt = str | Sequence[int] | Sequence[Mapping[str, Any]]
+    Prompt = str | Many[int] | Many[Mapping[str, Any]]
 
 __all__ = ["Engine"]
-
-_PREFILL_TOKENS = 8192
-"""Most prompt tokens of one forward pass, over all rows: bounds the memory of long prompts."""
 
 
 class Engine:
     """A model that writes and scores.
 
+    A thread of its own runs the model while there is work; any thread may call. On a CPU the Rust
+    decoder computes, from its own packed copy of the weights; on CUDA torch and Triton do.
+
     Args:
-        model: Its weights' type is the type that is computed in.
+        model: A model, or its configuration where `runner` is given.
         tokenizer: Without one, prompts and answers are ids only.
+        weights: `int8` or `int4`: weights rounded in groups of 128, on a CPU.
+        kv_dtype: Type of cached keys and values: `float32`, `bfloat16` or `int8`; the weights' when
+            None.
         session_length: Most tokens of a prompt and its answer; the model's trained length when
             None. Dynamic RoPE scaling is fixed for it, so no request changes another's answer.
         max_batch: Most requests that run together.
+        step_tokens: Most tokens of a step: longer prompts are read in parts, between which the
+            answers of others go on.
+        cache_tokens: Room of the cache in tokens; when None, for `max_batch` full sessions or 0.3 of
+            the free memory (0.8 on CUDA), whichever is less.
+        prefix_cache: Keep the keys and values of earlier prompts while there is room.
+        threads: Of the CPU decoder; 0: all cores.
+        runner: Computes instead; for tests and other devices.
+
+    Raises:
+        InferError: A setting that can't be used.
+
+    Attributes:
+        config: The model's configuration.
     """
 
     def __init__(
         self,
-        model: InternLM2,
+        model: InternLM2 | ModelConfig,
         tokenizer: Tokenizer | None = None,
         *,
+        weights: str | None = None,
+        kv_dtype: str | None = None,
         session_length: int | None = None,
         max_batch: int = 32,
+        step_tokens: int = 512,
+        cache_tokens: int | None = None,
+        prefix_cache: bool = True,
+        threads: int = 0,
+        runner: Runner | None = None,
+        _state: dict[str, Any] | None = None,
     ) -> None:
-        if model.device.type == "cpu":
-            keep_freed_memory()
-        self.model = model.eval()
+        self.config: ModelConfig = model.config if isinstance(model, InternLM2) else model
         self.tokenizer = tokenizer
-        self.session_length = session_length or model.config.max_position_embeddings
-        self._max_batch = max_batch
+        self.session_length = session_length or self.config.max_position_embeddings
+        for name, value in (("max_batch", max_batch), ("step_tokens", step_tokens)):
+            if value < 1:
+                raise InferError(f"{name}={value}: must be at least 1")
+        if self.session_length < 2:
+            raise InferError(f"session_length={session_length}: must be at least 2")
+        self._model = model if isinstance(model, InternLM2) else None
+        self._folder: tuple[Path, Any, Any] | None = None
+        blocks = automatic_blocks(
+            self.config, self._model, kv_dtype, self.session_length, max_batch, cache_tokens
+        )
+        if runner is None:
+            runner = make_runner(
+                self.config,
+                self._model if _state is None else _state,
+                weights=weights,
+                kv_dtype=kv_dtype,
+                blocks=blocks,
+                session_length=self.session_length,
+                threads=threads,
+            )
+        self._pool = BlockPool(blocks, PAGE)
+        scheduler = Scheduler(self._pool, max_batch, step_tokens, prefix_cache=prefix_cache)
         special = {} if tokenizer is None else tokenizer.special_tokens
         # A vocabulary padded for the hardware has ids that stand for nothing: never drawn.
-        self._known = model.config.vocab_size
+        known = self.config.vocab_size
         if tokenizer is not None:
-            self._known = min(self._known, tokenizer.vocab_size)
+            known = min(known, tokenizer.vocab_size)
+        self._known = known
         self._hidden = frozenset(special.values())
         ends = {special[name] for name in ("</s>", "<|im_end|>") if name in special}
-        self._stop_ids = frozenset(model.config.stop_ids) | ends
+        self._stop_ids = frozenset(self.config.stop_ids) | ends
+        self._loop = Loop(runner, scheduler, known)
+        self._numbers = itertools.count()
+        self._grammars: Grammars | None = None
+        weakref.finalize(self, self._loop.stop)
 
     @classmethod
     def from_folder(
@@ -78,115 +133,158 @@ class Engine:
         folder: str | Path,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device = "cpu",
-        *,
-        session_length: int | None = None,
-        max_batch: int = 32,
+        **settings: Any,
     ) -> Engine:
         """Load a checkpoint with its tokenizer.
 
         Args:
-            folder: `config.json`, weights and `tokenizer.json`; or a training run, whose newest
-                checkpoint is taken.
-            dtype: `float32`, `bfloat16`, …; as stored when None.
+            folder: `config.json`, weights (AWQ's 4-bit ones too) and `tokenizer.json`; or a training
+                run, whose newest checkpoint is taken.
+            dtype: `float32`, `bfloat16`, or on a CPU `int8` and `int4`, which round the weights as
+                they are loaded; as stored when None.
             device: Where to compute.
-            session_length: As for the class.
-            max_batch: As for the class.
+            settings: As for the class.
 
         Raises:
             ModelError: The configuration can't be used.
             CheckpointError: The weights are missing, cut or altered.
             TokenizerError: `tokenizer.json` can't be read.
+            InferError: A type or a setting that can't be used.
         """
         folder = model_folder(folder)
-        model = load(folder, dtype=dtype, device=device)
         path = folder / "tokenizer.json"
         tokenizer = Tokenizer.from_file(path) if path.is_file() else None
-        if tokenizer is not None:
-            _check_rendering(folder, tokenizer)
-        return cls(model, tokenizer, session_length=session_length, max_batch=max_batch)
+        if tokenizer is not None and (warning := chat.rendering_warning(folder, tokenizer)):
+            console.print(f"[yellow]{warning}[/yellow]")
+        model, state, weights = read(folder, dtype, device)
+        settings = {"weights": weights, **settings}
+        engine = cls(model, tokenizer, _state=state, **settings)
+        if isinstance(model, InternLM2):
+            engine._folder = (folder, dtype if weights is None else None, device)
+        if state is not None:
+            # The decoder has its own copy.
+            engine._model = None
+        return engine
+
+    # ---- writing ----
+
+    def submit(
+        self,
+        prompt: Prompt,
+        sampling: SamplingParams | None = None,
+        *,
+        request_id: str | None = None,
+        **settings: Any,
+    ) -> Handle:
+        """Hand in a request and go on; from any thread, also that of an event loop.
+
+        Args:
+            prompt: As for `generate`.
+            sampling: Settings, or give them by name.
+            request_id: Its name in the events; numbered when None.
+            settings: Fields of `SamplingParams`.
+
+        Returns:
+            A handle to iterate over, `for` or `async for`, and to `cancel()`.
+
+        Raises:
+            InferError: A setting is out of range, the prompt fills the session, or a schema can't be
+                used.
+        """
+        params = _params(sampling, settings)
+        ids = self.encode(prompt)
+        conversation = _is_conversation(prompt)
+        name = f"request-{next(self._numbers)}" if request_id is None else request_id
+        handle = Handle(name, params.n, self._loop.cancel)
+        self._loop.submit(
+            [self._sequence(handle, ids, params, i, conversation) for i in range(params.n)]
+        )
+        return handle
 
     def generate(
         self,
-        prompts: Prompt | Sequence[Prompt],
+        prompts: Prompt | Many[Prompt],
+        sampling: SamplingParams | Many[SamplingParams] | None = None,
         *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int | Sequence[int] | None = None,
-        stop: str | Sequence[str] = (),
-        stop_ids: Sequence[int] = (),
+        seed: int | Many[int] | None = None,
+        **settings: Any,
     ) -> list[Completion]:
         """Continue prompts, many at a time.
 
         Args:
             prompts: A text, a list of ids or a conversation (a list of messages as for
                 `chat.render`); or a list of such.
-            max_tokens: Most tokens of each answer.
-            temperature: 0 is greedy.
-            top_k: 0 turns it off.
-            top_p: 1 turns it off.
+            sampling: Settings of all, or one each.
             seed: One for all (each answer is then what it would be alone), or one each.
-            stop: Texts that end an answer and are left out of it.
-            stop_ids: Ids that end an answer, besides the end tokens of the model.
+            settings: Fields of `SamplingParams`, instead.
 
         Returns:
-            One completion a prompt, in order.
+            The completions of each prompt, `n` of them, in order.
 
         Raises:
             InferError: A setting is out of range, or a prompt fills the session.
         """
         many = _as_list(prompts)
-        seeds: list[int | None] = [seed] * len(many) if _is_one(seed) else list(seed)  # type: ignore[arg-type, list-item]
-        if len(seeds) != len(many):
-            raise InferError(f"{len(seeds)} seeds for {len(many)} prompts: give one, or one each")
-        params = SamplingParams(
-            max_tokens, temperature, top_k, top_p, None, _texts(stop), tuple(stop_ids)
-        )
-        requests = [
-            self._request(prompt, replace(params, seed=s))
-            for prompt, s in zip(many, seeds, strict=True)
-        ]
-        for first in range(0, len(requests), self._max_batch):
-            for _ in self._run(requests[first : first + self._max_batch]):
-                pass
-        return [request.completion() for request in requests]
+        if isinstance(sampling, (list, tuple)):
+            chosen = list(sampling)
+        else:
+            seeds: list[Any] = [seed] * len(many)
+            if seed is not None and not _is_id(seed):
+                seeds = list(seed)  # type: ignore[arg-type]
+            if len(seeds) != len(many):
+                raise InferError(f"{len(seeds)} seeds for {len(many)} prompts: one, or one each")
+            given = [{} if s is None else {"seed": int(s)} for s in seeds]
+            chosen = [_params(sampling, settings | s) for s in given]  # type: ignore[arg-type]
+        if len(chosen) != len(many):
+            raise InferError(f"{len(chosen)} settings for {len(many)} prompts: one, or one each")
+        handles: list[Handle] = []
+        try:
+            for prompt, params in zip(many, chosen, strict=True):
+                handles.append(self.submit(prompt, params))
+            return [done for handle in handles for done in _collect(handle)]
+        except BaseException:
+            for handle in handles:
+                handle.cancel()
+            raise
 
     def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int = 256,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] = (),
-        stop_ids: Sequence[int] = (),
+        self, prompt: Prompt, sampling: SamplingParams | None = None, **settings: Any
     ) -> Iterator[Chunk]:
         """Continue one prompt, piece by piece; arguments as for `generate`.
 
         The pieces join to the text that `generate` gives. A piece never ends inside a character, and
-        what may be the start of a stop text is held back until it is clear.
+        what may be the start of a stop text is held back until it is clear. Closing the iterator
+        ends the request.
         """
-        params = SamplingParams(
-            max_tokens, temperature, top_k, top_p, seed, _texts(stop), tuple(stop_ids)
-        )
-        request = self._request(prompt, params)
+        params = _params(sampling, settings)
+        if params.n != 1:
+            raise InferError(f"n={params.n}: a stream is of one answer; use submit")
+        handle = self.submit(prompt, params)
 
         def chunks() -> Iterator[Chunk]:
-            for _, shown in self._run([request]):
-                if request.finish_reason is not None:
-                    yield Chunk(shown, request.finish_reason)
-                elif shown:
-                    yield Chunk(shown)
+            ids: list[int] = []
+            logprobs: list[Any] = []
+            try:
+                for event in handle:
+                    ids.extend(event.token_ids)
+                    logprobs.extend(event.logprobs or ())
+                    if event.text or event.finish_reason is not None:
+                        yield Chunk(event.text, event.finish_reason, tuple(ids), tuple(logprobs))
+                        ids, logprobs = [], []
+            finally:
+                if not handle.done:
+                    handle.cancel()
 
         return chunks()
 
+    # ---- scoring ----
+
     def score(
-        self, sequences: Sequence[Sequence[int] | npt.NDArray[np.integer[Any]]]
+        self, sequences: Many[Many[int] | npt.NDArray[np.integer[Any]]]
     ) -> list[npt.NDArray[np.float32]]:
         """Log-probability of each token given those before it, in nats.
+
+        Many lists share a step, without padding; they run beside what is being written.
 
         Args:
             sequences: Lists of ids; no BOS is added.
@@ -196,45 +294,71 @@ class Engine:
 
         Raises:
             ModelError: An id is outside the vocabulary.
+            InferError: A list is longer than the session.
         """
-        arrays = [np.asarray(ids, np.int64) for ids in sequences]
-        results = [np.zeros(0, np.float32)] * len(arrays)
-        part: list[int] = []
-        filled = 0
-        # Like lengths side by side: the rows of one pass take about the same time.
-        for index in sorted(range(len(arrays)), key=lambda i: len(arrays[i])):
-            if len(arrays[index]) < 2:
-                continue
-            if part and filled + len(arrays[index]) > _PREFILL_TOKENS:
-                self._score_packed(arrays, part, results)
-                part, filled = [], 0
-            part.append(index)
-            filled += len(arrays[index])
-        if part:
-            self._score_packed(arrays, part, results)
-        return results
+        lists = [np.asarray(ids, np.int64).tolist() for ids in sequences]
+        work = []
+        for number, ids in enumerate(lists):
+            self._check_ids(ids)
+            if len(ids) > self.session_length:
+                raise InferError(
+                    f"list {number} has {len(ids)} tokens, the session {self.session_length}: cut it,"
+                    " or load the engine with a larger session_length"
+                )
+            self._check_room(len(ids))
+            handle = Handle(f"score-{number}", 1, self._loop.cancel)
+            score = np.zeros(max(0, len(ids) - 1), np.float32)
+            work.append(Sequence(handle, ids, SamplingParams(), score=score))
+        # Like lengths side by side: steps are full, and few lists are cut.
+        queued = sorted((s for s in work if len(s.prompt) > 1), key=lambda s: len(s.prompt))
+        if queued:
+            self._loop.submit(queued)
+        try:
+            for sequence in queued:
+                for _ in sequence.handle:
+                    pass
+        except BaseException:
+            for sequence in queued:
+                sequence.handle.cancel()
+            raise
+        return [s.score for s in work if s.score is not None]
 
-    def _score_packed(
-        self,
-        arrays: list[npt.NDArray[np.int64]],
-        part: list[int],
-        results: list[npt.NDArray[np.float32]],
-    ) -> None:
-        ids = np.concatenate([arrays[i] for i in part])
-        bounds = np.cumsum([0] + [len(arrays[i]) for i in part])
-        labels = np.append(ids[1:], -1)
-        labels[bounds[1:] - 1] = -1
-        device = self.model.device
-        scores = token_log_probs(
-            self.model,
-            torch.from_numpy(ids)[None].to(device),
-            torch.from_numpy(labels)[None].to(device),
-            cu_seqlens=torch.from_numpy(bounds.astype(np.int32)).to(device),
-        )[0].cpu()
-        for index, first, last in zip(part, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            results[index] = scores[first : last - 1].numpy().copy()
+    # ---- the rest ----
 
-    # ---- one request ----
+    @property
+    def model(self) -> InternLM2:
+        """The torch model, read again where the engine came from a folder and packed it.
+
+        Raises:
+            InferError: There is none: the folder's weights are AWQ's, or a runner was given.
+        """
+        if self._model is None:
+            if self._folder is None:
+                raise InferError("this engine has no torch model")
+            folder, dtype, device = self._folder
+            self._model = load(folder, dtype=dtype, device=device)
+        return self._model
+
+    @property
+    def stats(self) -> Stats:
+        """Tokens read, found, written and scored since the engine was made."""
+        return self._loop.stats
+
+    @property
+    def load(self) -> dict[str, int]:
+        """Requests running and waiting, and blocks of the cache in use and in all."""
+        running, waiting, used = self._loop.load
+        return {"running": running, "waiting": waiting, "used": used, "blocks": self._pool.count}
+
+    def close(self) -> None:
+        """End all requests and the thread. The engine can't be used afterwards."""
+        self._loop.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids a prompt is read as: one BOS in front of a text; a conversation as rendered.
@@ -250,121 +374,110 @@ class Engine:
         if self.tokenizer is None:
             raise InferError("there is no tokenizer.json in the model's folder: give ids")
         if isinstance(prompt, str):
-            bos = self.model.config.bos_token_id
+            bos = self.config.bos_token_id
             text: list[int] = self.tokenizer.encode_ordinary(prompt).tolist()
+            if bos is None and not text:
+                raise InferError("the prompt is empty: give at least one token")
             return text if bos is None else [bos, *text]
         segments = chat.render(prompt, tokenizer=self.tokenizer, add_generation_prompt=True)  # type: ignore[arg-type]
         rendered: list[int] = chat.flatten(segments)[0].tolist()
         return rendered
 
-    def _request(self, prompt: Prompt, params: SamplingParams) -> Request:
-        ids = self.encode(prompt)
+    def _check_ids(self, ids: list[int]) -> None:
+        entries = self.config.vocab_size
+        if ids and not (min(ids) >= 0 and max(ids) < entries):
+            raise ModelError(
+                f"ids run from {min(ids)} to {max(ids)}, the vocabulary has {entries} entries; were"
+                " they made with this model's tokenizer?"
+            )
+
+    def _check_room(self, tokens: int) -> None:
+        room = self._pool.count * PAGE
+        if tokens > room:
+            raise InferError(
+                f"{tokens} tokens may be needed and the cache holds {room}: lower max_tokens, or load"
+                " the engine with more cache_tokens"
+            )
+
+    def _sequence(
+        self, handle: Handle, ids: list[int], params: SamplingParams, index: int, conversation: bool
+    ) -> Sequence:
         room = self.session_length - len(ids)
         if room < 1:
             raise InferError(
                 f"the prompt has {len(ids)} tokens, the session {self.session_length}: shorten it,"
                 " or load the engine with a larger session_length"
             )
+        self._check_ids(ids)
+        self._check_ids([*params.stop_ids, *params.logit_bias])
+        if unknown := [i for i in params.logit_bias if i >= self._known]:
+            raise InferError(f"logit_bias: id {unknown[0]} stands for nothing in the vocabulary")
         if params.stop and self.tokenizer is None:
             raise InferError("stop texts need a tokenizer.json in the model's folder: use stop_ids")
-        stops = self._stop_ids | set(params.stop_ids)
-        if _is_conversation(prompt) and self.tokenizer is not None:
-            stops |= set(chat.stop_ids(chat.ControlIds.of(self.tokenizer)))
-        return Request(
-            prompt=ids,
-            params=params,
-            sampler=Sampler(params),
+        stops = set(params.stop_ids)
+        if not params.ignore_eos:
+            stops |= self._stop_ids
+            if conversation and self.tokenizer is not None:
+                stops |= set(chat.stop_ids(chat.ControlIds.of(self.tokenizer)))
+        limit = min(params.max_tokens, room)
+        self._check_room(len(ids) + limit)
+        constraint = None
+        if params.constrained:
+            if self.tokenizer is None:
+                raise InferError("a prescribed form needs a tokenizer.json in the model's folder")
+            if self._grammars is None:
+                self._grammars = Grammars(self.tokenizer, self._stop_ids)
+            constraint = self._grammars.constraint(params)
+        return Sequence(
+            handle,
+            ids,
+            params,
+            index,
+            sampler=Sampler(params, index, ids, constraint),
             writer=TextWriter(self.tokenizer, self._hidden, params.stop),
             stop_ids=frozenset(stops),
-            limit=min(params.max_tokens, room),
+            limit=limit,
         )
 
-    @torch.no_grad()
-    def _run(self, requests: list[Request]) -> Iterator[tuple[int, str]]:
-        """Run requests to their ends together; gives (request, text shown) for every token."""
-        longest = max(len(r.prompt) + r.limit for r in requests)
-        cache = KVCache(
-            self.model.config,
-            len(requests),
-            longest,
-            dtype=self.model.dtype,
-            device=self.model.device,
-            session_length=self.session_length,
-        )
-        alive = list(range(len(requests)))
-        hidden = self._prefill([r.prompt for r in requests], cache)
-        while True:
-            logits = self.model.logits(hidden).float()
-            log_sums = logits.logsumexp(-1).tolist()
-            for row, index in enumerate(alive):
-                yield index, requests[index].take(logits[row, : self._known], log_sums[row])
-            rows = [row for row, index in enumerate(alive) if requests[index].finish_reason is None]
-            if not rows:
-                return
-            if len(rows) < len(alive):
-                alive = [alive[row] for row in rows]
-                _keep_rows(cache, rows)
-            last = [[requests[index].ids[-1]] for index in alive]
-            ids = torch.tensor(last, device=self.model.device)
-            hidden = self.model.hidden(ids, cache=cache)[:, -1]
 
-    def _prefill(self, prompts: list[list[int]], cache: KVCache) -> Tensor:
-        """Read the prompts into the cache; returns the last hidden state of each, `[B, D]`."""
-        device, longest = self.model.device, max(map(len, prompts))
-        ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
-        mask = torch.zeros(len(prompts), longest, dtype=torch.bool)
-        for row, prompt in enumerate(prompts):
-            ids[row, : len(prompt)] = torch.tensor(prompt)
-            mask[row, : len(prompt)] = True
-        last = torch.empty(len(prompts), self.model.config.hidden_size, device=device)
-        last = last.to(self.model.dtype)
-        width = max(1, _PREFILL_TOKENS // len(prompts))
-        for first in range(0, longest, width):
-            part = slice(first, min(longest, first + width))
-            whole = bool(mask[:, part].all())
-            hidden = self.model.hidden(
-                ids[:, part].to(device),
-                mask=None if whole else mask[:, part].to(device),
-                cache=cache,
+def _params(sampling: SamplingParams | None, settings: dict[str, Any]) -> SamplingParams:
+    if sampling is None:
+        return SamplingParams(**settings)
+    return SamplingParams(**(sampling.model_dump() | settings)) if settings else sampling
+
+
+def _collect(handle: Handle) -> list[Completion]:
+    """The answers of a request, once they are finished."""
+    events = list(handle)
+    done = []
+    for index in sorted({event.index for event in events}):
+        own = [event for event in events if event.index == index]
+        logprobs = tuple(x for event in own for x in event.logprobs or ())
+        last = own[-1]
+        done.append(
+            Completion(
+                text="".join(event.text for event in own),
+                ids=tuple(i for event in own for i in event.token_ids),
+                log_probs=np.array([x.log_prob for x in logprobs], np.float32),
+                finish_reason=last.finish_reason or "cancelled",
+                prompt_tokens=last.prompt_tokens,
+                cached_tokens=last.cached_tokens,
+                index=index,
+                logprobs=logprobs,
             )
-            for row, prompt in enumerate(prompts):
-                if part.start <= len(prompt) - 1 < part.stop:
-                    last[row] = hidden[row, len(prompt) - 1 - part.start]
-        return last
-
-
-def _keep_rows(cache: KVCache, rows: list[int]) -> None:
-    """Drop the rows of finished requests."""
-    cache.keys = cache.keys[:, rows]
-    cache.values = cache.values[:, rows]
-    cache.lengths = cache.lengths[rows]
-
-
-def _check_rendering(folder: Path, tokenizer: Tokenizer) -> None:
-    path = folder / "chat.json"
-    if not path.is_file():
-        return
-    trained = read_json(path)
-    if trained.get("fingerprint") != chat.fingerprint(tokenizer):
-        console.print(
-            f"[yellow]{folder}: was tuned with another rendering of conversations"
-            f" ({trained.get('dialect')}); answers may be worse[/yellow]"
         )
+    return done
 
 
 def _is_conversation(prompt: Any) -> bool:
     return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], dict)
 
 
-def _is_one(seed: Any) -> bool:
-    return seed is None or isinstance(seed, (int, np.integer))
+def _is_id(value: Any) -> bool:
+    return isinstance(value, (int, np.integer))
 
 
-def _texts(stop: str | Sequence[str]) -> tuple[str, ...]:
-    return (stop,) if isinstance(stop, str) else tuple(stop)
-
-
-def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Any]:
+def _as_list(prompts: Prompt | Many[Prompt]) -> list[Any]:
     single = isinstance(prompts, str) or (
         len(prompts) > 0 and isinstance(prompts[0], (dict, int, np.integer))
     )

@@ -25,7 +25,7 @@ from internlm_core.model.naming import from_llama, is_llama, to_llama
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["assemble", "load", "save"]
+__all__ = ["assemble", "load", "read_state", "save"]
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -78,6 +78,19 @@ def load(
             stacklevel=2,
         )
     return assemble(folder, config, state)
+
+
+def read_state(folder: str | Path, *, verify: bool = True) -> dict[str, Tensor]:
+    """The tensors of a folder under the names and in the types they are stored in.
+
+    Raises:
+        CheckpointError: Weights are missing, cut or altered.
+    """
+    folder = Path(folder)
+    files = _weight_files(folder)
+    if verify and (folder / MANIFEST).is_file():
+        verify_manifest(folder, [file.name for file in files])
+    return {name: tensor for file in files for name, tensor in _read(file, None, "cpu").items()}
 
 
 def assemble(folder: Path, config: ModelConfig, state: dict[str, Tensor]) -> InternLM2:
@@ -169,7 +182,7 @@ def _weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(f"{folder}: no {WEIGHTS} or {INDEX}{hint}")
 
 
-def _read(file: Path, dtype: torch.dtype, device: str) -> dict[str, Tensor]:
+def _read(file: Path, dtype: torch.dtype | None, device: str) -> dict[str, Tensor]:
     safetensors: Any = require("safetensors", extra="train")
     try:
         with safetensors.safe_open(str(file), framework="pt", device=device) as opened:

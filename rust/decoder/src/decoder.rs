@@ -241,6 +241,17 @@ impl Decoder {
         self.head.product(self.level, hidden, hidden.len() / self.shape.hidden)
     }
 
+    /// log Σ eˣ of each row of logits.
+    pub fn log_sums(&self, logits: &[f32]) -> Vec<f32> {
+        let one = |row: &[f32]| {
+            let mut sum = 0.0;
+            // SAFETY: the level was detected.
+            unsafe { log_sum_exp(self.level, row, &mut sum) };
+            sum
+        };
+        logits.par_chunks_exact(self.head.outputs()).map(one).collect()
+    }
+
     /// log p of one label a row of `hidden`, without holding all logits at once.
     ///
     /// # Errors
@@ -256,13 +267,8 @@ impl Decoder {
         let mut result = Vec::with_capacity(labels.len());
         for (hidden, labels) in hidden.chunks(rows * width).zip(labels.chunks(rows)) {
             let logits = self.logits(hidden);
-            let one = |(row, &label): (&[f32], &u32)| {
-                let mut sum = 0.0;
-                // SAFETY: the level was detected.
-                unsafe { log_sum_exp(self.level, row, &mut sum) };
-                row[label as usize] - sum
-            };
-            result.par_extend(logits.par_chunks_exact(entries).zip(labels).map(one));
+            let rows = logits.chunks_exact(entries).zip(labels).zip(self.log_sums(&logits));
+            result.extend(rows.map(|((row, &label), sum)| row[label as usize] - sum));
         }
         Ok(result)
     }

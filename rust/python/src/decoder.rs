@@ -189,7 +189,7 @@ impl CpuDecoder {
         self.vocabulary
     }
 
-    /// (logits of `wanted` rows, flat; log p of `labels` after `scored` rows).
+    /// (logits of `wanted` rows, flat; log Σ e^logit of each; log p of `labels` after `scored` rows).
     fn step<'py>(
         &self,
         py: Python<'py>,
@@ -198,7 +198,7 @@ impl CpuDecoder {
         wanted: Vec<u32>,
         scored: Vec<u32>,
         labels: Vec<u32>,
-    ) -> PyResult<(Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f32>>)> {
+    ) -> PyResult<[Bound<'py, PyArray1<f32>>; 3]> {
         if scored.len() != labels.len() {
             return Err(infer_error("as many labels as rows to score are needed".into()));
         }
@@ -215,11 +215,11 @@ impl CpuDecoder {
                 let width = hidden.len() / rows.len().max(1);
                 let (first, rest) = hidden.split_at(wanted.len() * width);
                 let logits = if first.is_empty() { Vec::new() } else { decoder.logits(first) };
-                Ok((logits, decoder.log_probs(rest, &labels)?))
+                let sums = decoder.log_sums(&logits);
+                Ok([logits, sums, decoder.log_probs(rest, &labels)?])
             })
         };
-        let (logits, scores) =
-            detached_result::<_, internlm_decoder::Error>(py, infer_error, work)?;
-        Ok((logits.into_pyarray(py), scores.into_pyarray(py)))
+        let found = detached_result::<_, internlm_decoder::Error>(py, infer_error, work)?;
+        Ok(found.map(|part| part.into_pyarray(py)))
     }
 }
