@@ -5,8 +5,8 @@
 //! in order: it depends on what precedes the query, never on how the pages lie, on other sequences,
 //! or on how a prompt was cut.
 
-use crate::simd::{LANES, Simd};
-use crate::{Error, dispatch};
+use crate::Error;
+use crate::simd::{LANES, Simd, dispatch};
 
 /// Tokens a page.
 pub const PAGE: usize = LANES;

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
+use crate::Error;
 use crate::cache::{Cache, PAGE, Query, attend};
 use crate::matrix::Matrix;
-use crate::simd::{LANES, Level, Simd, level};
-use crate::{Error, dispatch};
+use crate::simd::{LANES, Level, Simd, dispatch, level};
 
 /// Numbers of an architecture.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 //! - [`matrix`]: weights in fp32, bf16, 8 or 4 bits, and products with a few rows or many;
 //! - [`cache`]: keys and values in pages, fp32, bf16 or 8 bits, and attention over them;
 //! - [`decoder`]: the layers, over the new tokens of many sequences at once;
-//! - [`simd`]: sixteen lanes on whatever the processor has.
+//! - `simd`: sixteen lanes on whatever the processor has.
 //!
 //! The promise of all of it: what comes out for a token depends on the tokens before it in its own
 //! sequence and on nothing else, to the last bit.
@@ -11,7 +11,9 @@
 pub mod cache;
 pub mod decoder;
 pub mod matrix;
-pub mod simd;
+mod simd;
+
+pub use simd::{Level, level};
 
 /// What can be wrong with weights or steps.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,8 @@
 
 use rayon::prelude::*;
 
-use crate::simd::{LANES, Level, Simd};
-use crate::{Error, dispatch};
+use crate::Error;
+use crate::simd::{LANES, Level, Simd, dispatch};
 
 /// Outputs of a panel.
 pub const PANEL: usize = 2 * LANES;

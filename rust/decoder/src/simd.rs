@@ -347,11 +347,10 @@ pub fn level() -> Level {
 }
 
 /// Defines `$name(level, args)`, which runs the generic `$body` compiled for the level's instructions.
-#[macro_export]
 macro_rules! dispatch {
     ($(#[$doc:meta])* $name:ident = $body:ident ( $($arg:ident : $kind:ty),* $(,)? )) => {
         $(#[$doc])*
-        pub unsafe fn $name(level: $crate::simd::Level, $($arg: $kind),*) {
+        pub(crate) unsafe fn $name(level: $crate::simd::Level, $($arg: $kind),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             unsafe fn avx512($($arg: $kind),*) {
@@ -377,3 +376,4 @@ macro_rules! dispatch {
         }
     };
 }
+pub(crate) use dispatch;

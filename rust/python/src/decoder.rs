@@ -72,7 +72,7 @@ impl CpuMatrix {
             return Err(infer_error(format!("rows of {width}, weights for {}", matrix.inputs())));
         }
         let x = x.as_slice()?;
-        let level = internlm_decoder::simd::level();
+        let level = internlm_decoder::level();
         Ok(detached(py, || matrix.product(level, x, rows))?.into_pyarray(py))
     }
 }
