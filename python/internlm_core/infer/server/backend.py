@@ -285,7 +285,7 @@ class EngineBackend:
                 changed[token] += bias
             for token, count in run.counts.items():
                 changed[token] -= options.presence_penalty + count * options.frequency_penalty
-        chosen = run.sampler.pick(changed)
+        chosen = run.sampler.pick(changed.cpu().numpy())
         log_sum = float(logits.logsumexp(-1))
         top: tuple[tuple[int, float], ...] = ()
         if options.top_log_probs:
