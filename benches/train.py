@@ -4,7 +4,7 @@ A step is forward, backward, clipping to norm 1 and AdamW. Both sides start from
 and see the same batch each step, so the losses after a few steps tell whether they did the same.
 In bf16 ours keeps fp32 master weights; so does transformers' Trainer with bf16=True, by autocast.
 Another row has transformers hold weights and moments in bf16 alone, which is less work and loses
-small updates. Our trainer tells the C library's allocator to keep freed memory; that speeds up any
+small updates. Our compiled layers are measured beside transformers as it comes and compiled whole. Our trainer tells the C library's allocator to keep freed memory; that speeds up any
 torch program, so transformers is measured without it, as it comes, and with it.
 """
 
@@ -59,7 +59,11 @@ def tasks(*, quick: bool) -> Iterator[Task]:
         fused = Contender(
             f"{OURS}, compiled", _ours, (folder, shape, "bf16", True), ("internlm-core", "torch")
         )
-        yield _step_task(shape, "bf16", ", compiled", fused, peers)
+        theirs = Contender(
+            "transformers, compiled, our allocator setting",
+            _theirs, (folder, shape, "bf16", True, True, True), needs,
+        )  # fmt: skip
+        yield _step_task(shape, "bf16", ", compiled", fused, [*peers, theirs])
         yield packing_task(folder, shape)
     yield loss_task(quick=quick)
 
@@ -158,7 +162,14 @@ def _ours(folder: str, shape: Mapping[str, int], dtype: str, fused: bool = False
     return Job(prepare=prepare, **_steps(step, loss))
 
 
-def _theirs(folder: str, shape: Mapping[str, int], dtype: str, masters: bool, keeps: bool) -> Job:
+def _theirs(
+    folder: str,
+    shape: Mapping[str, int],
+    dtype: str,
+    masters: bool,
+    keeps: bool,
+    fused: bool = False,
+) -> Job:
     import torch
     from internlm_core.model.allocator import keep_freed_memory
     from transformers import AutoModelForCausalLM, logging
@@ -178,6 +189,8 @@ def _theirs(folder: str, shape: Mapping[str, int], dtype: str, masters: bool, ke
         kind = torch.float32 if masters else torch.bfloat16
         model = AutoModelForCausalLM.from_pretrained(Path(folder) / "llama", dtype=kind)
         model.train()
+        if fused:
+            model.compile()
         groups = [
             {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": DECAY},
             {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
