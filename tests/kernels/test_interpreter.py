@@ -1,4 +1,4 @@
-"""Runs the checks of interpreted/ in a process of its own, with Triton's interpreter on."""
+"""Runs the checks of interpreted/ in processes of their own, with Triton's interpreter on."""
 
 from __future__ import annotations
 
@@ -10,20 +10,31 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parent / "interpreted"
+CHECKS = ("attention", "rows", "decode")
 
 
-@pytest.mark.parametrize("checks", ["attention", "decode", "rows"])
-def test_kernels_equal_the_reference_under_the_interpreter(checks):
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """All of them at once, side by side; name → process and the file it writes to."""
     pytest.importorskip("triton")
     environment = os.environ | {"TRITON_INTERPRET": "1", "INTERNLM_KERNELS": "triton"}
-    file = FOLDER / f"checks_{checks}.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
-        env=environment,
-        cwd=FOLDER.parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
+    folder, processes = tmp_path_factory.mktemp("interpreted"), {}
+    for checks in CHECKS:
+        file, told = FOLDER / f"checks_{checks}.py", folder / checks
+        with told.open("wb") as out:
+            processes[checks] = told, subprocess.Popen(
+                [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+                env=environment, cwd=FOLDER.parents[2], stdout=out, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+    yield processes
+    for _, process in processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("checks", CHECKS)
+def test_kernels_equal_the_reference_under_the_interpreter(started, checks):
+    told, process = started[checks]
+    code = process.wait()
+    assert code == 0, told.read_text()[-8000:]
+    assert " passed" in told.read_text()

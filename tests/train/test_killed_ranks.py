@@ -109,15 +109,25 @@ def config(settings: Settings) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "plan", [{"shard": "full"}, pytest.param({"tensor": 2}, marks=pytest.mark.slow)]
+    ("plan", "victims"),
+    [
+        pytest.param({"shard": "full"}, ("step 1", "save 0"), id="full"),
+        pytest.param(
+            {"tensor": 2}, ("step 0", "save 1", "save 0"), id="tensor", marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_killed_ranks_go_on_bit_equal(
-    config: dict[str, Any], shard: Path, tmp_path: Path, plan: dict[str, Any]
+    config: dict[str, Any],
+    shard: Path,
+    tmp_path: Path,
+    plan: dict[str, Any],
+    victims: tuple[str, ...],
 ) -> None:
     config |= {"parallel": plan}
     straight, out = tmp_path / "straight", tmp_path / "killed"
     assert together(tmp_path / "s", config, shard, straight) == [0, 0]
-    for number, victim in enumerate(("step 1", "save 1", "save 0")):
+    for number, victim in enumerate(victims):
         codes = together(tmp_path / f"k{number}", config, shard, out, victim=victim)
         assert codes[int(victim[-1])] == -signal.SIGKILL
         if "save" in victim:

@@ -86,7 +86,9 @@ def twenty(settings: Settings) -> dict[str, Any]:
     return settings(phases=phases, micro_batch_tokens=64, checkpoint_every=8)
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "partial")) for n in PLANS]
+)
 def test_two_processes_train_as_one(
     twenty: dict[str, Any], shard: Path, held_out: Path, tmp_path: Path, name: str
 ) -> None:

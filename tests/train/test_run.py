@@ -52,7 +52,7 @@ def outcome(out: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_killed_at_random_moments_a_run_ends_bit_equal(
     settings: Settings, shard: Path, held_out: Path, tmp_path: Path, dtype: str
 ) -> None:
@@ -172,6 +172,9 @@ def test_training_learns_and_the_folder_has_its_parts(
     loaded = model.load(folder)
     assert (loaded.config.rope_theta, loaded.config.max_position_embeddings) == (1e6, 64)
     assert train.evaluate(loaded, held_out, window=64).loss == pytest.approx(evaluations[2]["loss"])
+    # The optimizer went through both phases: it has counted all steps.
+    counted = checkpoint.tensors_of(folder).read("step.norm.weight")
+    assert int(counted) == ends[-1] > ends[0]
     # A second call finds the run finished.
     before = outcome(out)
     assert train.run(settings(keep=1), shard, out, held_out=held_out, quiet=True) == folder
@@ -208,11 +211,15 @@ def test_bad_data_is_named(
         model=settings()["model"] | {"vocab_size": 64},
     )
     refuse("num_key_value_heads", model=settings()["model"] | {"num_key_value_heads": 3})
-    other = write_shard(tmp_path / "other", [np.arange(50)], fingerprint="0" * 64)
+    other = write_shard(tmp_path / "other", [np.arange(50)] * 12, fingerprint="0" * 64)
     refuse("different tokenizers", {"a": shard, "b": other})
     with pytest.raises(TrainError, match="held-out shards were made with another tokenizer"):
         train.run(settings(), shard, tmp_path / "run", held_out=other, quiet=True)
     assert not checkpoint.checkpoints(tmp_path / "run")
+    # Weights know the vocabulary they were trained with.
+    phase = settings()["phases"][1]
+    base = train.run(settings(phases=[phase]), shard, tmp_path / "base", quiet=True)
+    refuse("was trained with another tokenizer", other, phases=[phase], init_from=str(base))
 
 
 def test_ids_beyond_the_vocabulary_are_named(

@@ -117,3 +117,18 @@ def test_the_guides_configuration_is_valid(root: Path, tmp_path: Path) -> None:
     assert [phase.name for phase in config.phases] == ["short", "long"]
     assert config.phases[0].mixture == {"webpages": 0.8, "code": 0.2}
     assert (config.parallel.tensor, config.parallel.shard) == (2, "full")
+
+
+def test_the_readmes_7b_run_is_the_preset(root: Path, tmp_path: Path) -> None:
+    text = (root / "README.md").read_text("utf-8")
+    [block] = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "7b.toml").write_text(block)
+    shown = load_config(TrainConfig, tmp_path / "7b.toml")
+    preset = load_config(TrainConfig, "7b", package="internlm_core.train")
+    for key in ("schedule", "optimizer", "parallel", "total_tokens", "micro_batch_tokens",
+                "activation_checkpointing", "dtype", "seed"):  # fmt: skip
+        assert getattr(shown, key) == getattr(preset, key), key
+    # The window before is the length of short pieces that the preset spells out.
+    phases = [phase.model_copy(update={"short_length": None}) for phase in preset.phases]
+    assert list(shown.phases) == phases
+    assert load_config(ModelConfig, shown.model) == load_config(ModelConfig, preset.model)

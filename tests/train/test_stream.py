@@ -109,13 +109,18 @@ def two_sources(tmp_path: Path, write_shard: Callable[..., Path]) -> dict[str, l
 
 def test_mixture_is_within_one_percent(two_sources: dict[str, list[Shard]]) -> None:
     mixer = Mixer(two_sources, phase(mixture={"a": 3, "b": 1}), 0, 1, 16)
-    counts = Counter()
+    counts, rows = Counter(), []
     while mixer.tokens < 20_000:
         row = mixer.next()
         counts[row.source] += row.tokens
+        rows.append((row.tokens, row.tokens if row.source == "a" else 0))
         # The shard numbers of a row are those of all sources together.
         assert {"a": {0}, "b": {1}}[row.source] == set(row.pieces[:, 0].tolist())
     assert counts["a"] / counts.total() == pytest.approx(0.75, abs=0.01)
+    # Not on the whole alone: in any stretch of 200 rows, too.
+    tokens, of_a = np.array(rows).cumsum(0).T
+    shares = (of_a[200:] - of_a[:-200]) / (tokens[200:] - tokens[:-200])
+    assert np.abs(shares - 0.75).max() < 0.01
     assert mixer.streams["a"].epoch >= 3  # 4,000 tokens an epoch: it ran out and started over
 
 

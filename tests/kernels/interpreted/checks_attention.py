@@ -55,9 +55,9 @@ def draw(*, batch=1, queries=70, keys=None, kv_heads=1, group=1, width=32, dtype
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-@pytest.mark.parametrize("group", [1, 3, 4, 6, 16])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 6, 16])
 def test_groups(errors_of_attention, bound, dtype, group):
-    few = 1 if group == 16 else 2  # the interpreter is slow
+    few = 1 if group == 16 or dtype != torch.float32 else 2  # the interpreter is slow
     tensors = draw(batch=few, queries=37, kv_heads=few, group=group, dtype=dtype)
     assert max(errors_of_attention(*tensors)) < bound[dtype]
 
@@ -77,7 +77,8 @@ def test_lengths_around_the_blocks(errors_of_attention, bound, tokens):
 @pytest.mark.parametrize("sizes", [[13, 0, 37, 20], [1, 1, 1], [64, 65], [90], [0, 5]])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_packed_documents(errors_of_attention, bound, sizes, dtype):
-    tensors = draw(queries=sum(sizes), kv_heads=2, group=3, dtype=dtype)
+    kv_heads = 2 if dtype == torch.float32 else 1
+    tensors = draw(queries=sum(sizes), kv_heads=kv_heads, group=3, dtype=dtype)
     assert max(errors_of_attention(*tensors, cu_seqlens=bounds(sizes))) < bound[dtype]
 
 
