@@ -191,7 +191,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     page = (resources.files(__package__ or __name__) / "page.html").read_text("utf-8")
     # Everything is in the page itself, and it may talk to this server alone.
-    rules = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    rules = (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
+        " connect-src 'self'; img-src data:"
+    )
 
     @app.get("/", include_in_schema=False)
     async def chat_page() -> Response:
