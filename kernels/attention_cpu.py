@@ -49,6 +49,7 @@ def _attention(
     causal: bool,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    q, k, v = _dense(q), _dense(k), _dense(v)
     out = torch.empty(q.shape, dtype=q.dtype)
     # Only the fused kernel's backward pass asks for the log-sums.
     log_sums = torch.empty(q.shape[0], q.shape[2], q.shape[1], dtype=_wide(q))
@@ -81,6 +82,7 @@ def _attention_backward(
     causal: bool,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    grad, q, k, v = _dense(grad), _dense(q), _dense(k), _dense(v)
     grads = (torch.empty(q.shape, dtype=q.dtype), torch.empty(k.shape, dtype=k.dtype),
              torch.empty(v.shape, dtype=v.dtype))  # fmt: skip
     for part in _documents(cu_seqlens, q.shape[1]):
@@ -142,6 +144,11 @@ def _wide(x: Tensor) -> torch.dtype:
 def _documents(cu_seqlens: Tensor | None, tokens: int) -> Iterator[slice]:
     bounds = [0, tokens] if cu_seqlens is None else cu_seqlens.tolist()
     return (slice(a, b) for a, b in pairwise(bounds) if a < b)
+
+
+def _dense(x: Tensor) -> Tensor:
+    """The fused kernel takes the last axis for contiguous."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _by_group(x: Tensor, kv_heads: int) -> Tensor:

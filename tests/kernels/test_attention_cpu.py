@@ -74,6 +74,22 @@ def test_slices_of_a_wider_tensor() -> None:
     assert torch.equal(attention(q, k, v), attention(*copies))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bounds", [None, [0, 4, 100]])
+def test_last_axis_may_have_any_stride(dtype: torch.dtype, bounds: list[int] | None) -> None:
+    cu_seqlens = None if bounds is None else torch.tensor(bounds, dtype=torch.int32)
+    torch.manual_seed(0)
+    inputs = [torch.randn(1, 100, 32, heads).to(dtype).transpose(2, 3) for heads in (4, 2, 2)]
+    found = []
+    for tensors in (inputs, [x.contiguous() for x in inputs]):
+        leaves = [x.detach().requires_grad_() for x in tensors]
+        out = attention(*leaves, cu_seqlens=cu_seqlens)
+        grad = torch.ones(1, 1, 1, 1, dtype=dtype).expand(out.shape)  # no stride at all
+        found.append([out, *torch.autograd.grad(out, leaves, grad)])
+    for strided, dense in zip(*found, strict=True):
+        torch.testing.assert_close(strided, dense)
+
+
 @needs_bf16
 def test_long_documents_take_the_fused_kernel() -> None:
     q = torch.zeros(1, 1, 2, 32, dtype=torch.bfloat16)
