@@ -95,7 +95,9 @@ fn state(mut input: Hashed<BufReader<File>>) -> io::Result<State> {
         for _ in 0..length {
             symbols.push(input.symbol()?);
         }
-        learner.push(&symbols, count);
+        if !learner.push(&symbols, count) {
+            return Err(wrong());
+        }
     }
     let mut digest = [0; 32];
     input.inner.read_exact(&mut digest)?;
