@@ -59,7 +59,7 @@ def _ours(texts: list[str]) -> Job:
 
     column = pl.Series(texts)
     return Job(
-        run=lambda threads: detect_language(column, threads=threads),
+        run=lambda _: detect_language(column, threads=1),
         result=lambda found: found["lang"].to_list(),
     )
 

@@ -103,3 +103,15 @@ def test_both_sides_find_the_same_control_tokens(tmp_path: Path) -> None:
         results[name] = job.result(job.run(job.prepare()))
     assert tokenizer._same_ids(results)["peer"] == {"same_ids": "2 of 2"}
     assert 1 in results["peer"][0]
+
+
+def test_languages_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benches import language, manual_pages
+
+    texts = ["The file is read line by line, and each of them is printed.", "Die Datei wird gelesen."]
+    monkeypatch.setattr(manual_pages, "labelled", lambda *_, **__: (texts, ["en", "de"]))
+    for task in language.tasks(quick=True):
+        job = task.ours.factory(*task.ours.arguments)
+        found = job.result(job.run(job.prepare()))
+        judged = task.judge({"internlm-core": found, "peer": ["en", "fr"]})
+        assert judged == {"internlm-core": {"accuracy": 1.0}, "peer": {"accuracy": 0.5}}
