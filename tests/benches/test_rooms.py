@@ -108,7 +108,10 @@ def test_both_sides_find_the_same_control_tokens(tmp_path: Path) -> None:
 def test_languages_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     from benches import language, manual_pages
 
-    texts = ["The file is read line by line, and each of them is printed.", "Die Datei wird gelesen."]
+    texts = [
+        "The file is read line by line, and each of them is printed.",
+        "Die Datei wird gelesen.",
+    ]
     monkeypatch.setattr(manual_pages, "labelled", lambda *_, **__: (texts, ["en", "de"]))
     for task in language.tasks(quick=True):
         job = task.ours.factory(*task.ours.arguments)
