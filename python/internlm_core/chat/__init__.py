@@ -18,13 +18,17 @@ if TYPE_CHECKING:
         ReplyParser,
         TextDelta,
         code_of,
+        parse,
     )
+    from internlm_core.chat.partial import CallDelta, CallStart
     from internlm_core.chat.stored import rendering_warning, stored_rendering
     from internlm_core.chat.template import Segment, fingerprint, flatten, render, stop_ids
 
 __all__ = [
     "DIALECTS",
     "Call",
+    "CallDelta",
+    "CallStart",
     "CallWarning",
     "Comparison",
     "ControlIds",
@@ -39,6 +43,7 @@ __all__ = [
     "fingerprint",
     "flatten",
     "from_openai",
+    "parse",
     "render",
     "rendering_warning",
     "stop_ids",
@@ -49,6 +54,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Call": "parsing",
+        "CallDelta": "partial",
+        "CallStart": "partial",
         "CallWarning": "parsing",
         "Comparison": "imported",
         "ControlIds": "control",
@@ -64,6 +71,7 @@ __getattr__, __dir__ = attach(
         "fingerprint": "template",
         "flatten": "template",
         "from_openai": "openai",
+        "parse": "parsing",
         "render": "template",
         "rendering_warning": "stored",
         "stop_ids": "template",

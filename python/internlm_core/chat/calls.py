@@ -78,6 +78,8 @@ def _call(text: str, at: int) -> tuple[tuple[str, str], int]:
                 raise ValueError(f"a comma before the end at character {at}")
     if not name:
         raise ValueError("it has no 'name'")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise ValueError("its name is half a character")
     return (name, "{}" if arguments is None else arguments), at + 1
 
 

@@ -8,13 +8,11 @@ fixtures of each are in tests/chat.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from internlm_core.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 __all__ = ["DIALECTS", "Dialect", "dialect_of"]
 
@@ -53,13 +51,31 @@ class Dialect:
 
     def listing(self, tools: Sequence[Mapping[str, Any]]) -> str:
         """The content of the turn that lists the tools, OpenAI's wrapping taken off."""
+        if not isinstance(tools, Sequence) or isinstance(tools, (str, bytes)):
+            raise DataError(f"tools: expected a list, found {type(tools).__name__}")
         plain = [_unwrapped(tool, number) for number, tool in enumerate(tools)]
-        listed = json.dumps(plain, ensure_ascii=False, indent=self.tools_indent)
+        try:
+            listed = json.dumps(
+                plain, ensure_ascii=False, indent=self.tools_indent, allow_nan=False
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"tools: can't be written as JSON: {error}") from None
         return self.tools_text.replace(TOOLS, listed)
 
     def body(self, call: Any) -> str:
-        """The text of a call: as it is, or JSON."""
-        return call if isinstance(call, str) else json.dumps(call, ensure_ascii=self.ascii_calls)
+        """The text of a call: as it is, or an object as JSON.
+
+        Raises:
+            DataError: It is neither, or holds what JSON can't.
+        """
+        if isinstance(call, str):
+            return call
+        if not isinstance(call, Mapping):
+            raise DataError(f"a call's body must be a string or an object, not {call!r:.60}")
+        try:
+            return json.dumps(dict(call), ensure_ascii=self.ascii_calls, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"a call's body can't be written as JSON: {error}") from None
 
 
 DIALECTS = {
@@ -103,10 +119,10 @@ def dialect_of(dialect: str | Dialect) -> Dialect:
 
 
 def _unwrapped(tool: Mapping[str, Any], number: int) -> Mapping[str, Any]:
-    inner = tool.get("function", tool)
-    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
+    inner = tool.get("function", tool) if isinstance(tool, Mapping) else tool
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("name"), str):
         raise DataError(
             f"tool {number}: expected an object with a name, or "
             '{"type": "function", "function": {"name": …}}'
         )
-    return inner
+    return dict(inner)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from internlm_core.chat.dialects import Dialect, dialect_of
 from internlm_core.errors import DataError
 
-__all__ = ["INTERPRETER", "from_openai"]
+__all__ = ["INTERPRETER", "from_openai", "is_openai"]
 
 INTERPRETER = "code_interpreter"
 """The name under which code for the interpreter is a function call in OpenAI's form."""
 
 _PLAIN = {"system": "system", "developer": "system", "user": "user", "environment": "environment"}
+
+
+def is_openai(message: Any) -> bool:
+    """Whether a message has something that only OpenAI's form has."""
+    return isinstance(message, Mapping) and (
+        message.get("role") in ("developer", "tool", "function")
+        or "tool_calls" in message
+        or "function_call" in message
+        or isinstance(message.get("content"), list)
+    )
 
 
 def from_openai(
@@ -39,15 +49,15 @@ def from_openai(
         role = message.get("role")
         if not isinstance(role, str):
             raise DataError(f"{where}: role {role!r} is no text")
+        if message.get("function_call") is not None or role == "function":
+            raise DataError(f"{where}: functions have become tools: write tool_calls and role 'tool'")
         turn: dict[str, Any]
         content = _text(message.get("content"), where)
         if role in _PLAIN:
             turn = {"role": _PLAIN[role], "content": content}
         elif role == "assistant":
-            wrapped, calls = (message.get(key) or [] for key in ("tool_calls", "calls"))
-            if not isinstance(wrapped, list) or not isinstance(calls, list):
-                raise DataError(f"{where}: tool_calls and calls must be lists")
-            calls = [*calls]
+            wrapped = _list(message, "tool_calls", where)
+            calls = _list(message, "calls", where)
             calls += [_call(call, dialect, where, kinds) for call in wrapped]
             turn = {"role": "assistant", "content": content}
             if calls:
@@ -66,6 +76,13 @@ def from_openai(
     return made
 
 
+def _list(message: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    given = message.get(key)
+    if given is not None and not isinstance(given, (list, tuple)):
+        raise DataError(f"{where}: {key} must be a list, not {type(given).__name__}")
+    return list(given or ())
+
+
 def _text(content: Any, where: str) -> str:
     if content is None or isinstance(content, str):
         return content or ""
@@ -81,13 +98,21 @@ def _text(content: Any, where: str) -> str:
     return "".join(texts)
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_constant)
+
+
 def _call(call: Any, dialect: Dialect, where: str, kinds: dict[str, str]) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise DataError(f"{where}: a tool call needs a function with a name")
     name, arguments = function["name"], function.get("arguments") or "{}"
     try:
-        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
+        parsed = _loads(arguments) if isinstance(arguments, str) else arguments
     except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: the arguments of {name!r} are not JSON: {error}") from None
     if not isinstance(parsed, dict):

@@ -20,6 +20,7 @@ import numpy as np
 
 from internlm_core.chat.control import INTERNLM2, ControlIds
 from internlm_core.chat.dialects import Dialect, dialect_of
+from internlm_core.chat.openai import from_openai, is_openai
 from internlm_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def render(
         messages: Each `{"role", "content"}`, optionally `"name"` (written after the role: `file`,
             or for system and environment `plugin` and `interpreter`, which become their control
             tokens) and, for assistants,
-            `"calls"`: a list of `{"kind": "plugin" | "interpreter", "body": str | dict}`.
+            `"calls"`: a list of `{"kind": "plugin" | "interpreter", "body": str | dict}`. OpenAI's
+            form (`tool_calls`, role `tool`, text parts) is read as `from_openai` does.
         tools: Tool descriptions (`name`, `description`, `parameters`, bare or wrapped as OpenAI's
             `{"type": "function", "function": …}`), written as one JSON list in a system turn named
             plugin.
@@ -119,6 +121,8 @@ def render(
     """
     dialect = dialect_of(dialect)
     control = INTERNLM2 if tokenizer is None else ControlIds.of(tokenizer)
+    if any(is_openai(message) for message in messages):
+        messages = from_openai(messages, dialect)
     writer = _Writer(control, tokenizer, dialect)
     writer.token(control.bos, "control", -1)
     for turn, message in enumerate(messages):
@@ -158,18 +162,22 @@ def flatten(
     return ids, np.concatenate([np.zeros(0, np.uint8), *flags])
 
 
-# One of everything the format has, so that any change of layout, ids or masks changes the hash.
+# One of everything the format has, so that any change of layout, ids or masks changes the hash; in
+# OpenAI's form too, since dialects read it differently.
 _SAMPLE: tuple[Message, ...] = (
     {"role": "system", "content": "s"},
+    {"role": "system", "name": "interpreter", "content": "i"},
     {"role": "user", "name": "file", "content": " a\nb "},
     {
         "role": "assistant",
         "content": "t",
         "calls": [
-            {"kind": "plugin", "body": {"name": "f", "parameters": {"x": 1}}},
+            {"kind": "plugin", "body": {"name": "f", "parameters": {"x": "潮"}}},
             {"kind": "interpreter", "body": "```python\n1\n```"},
         ],
+        "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": '{"x":  1}'}}],
     },
+    {"role": "tool", "tool_call_id": "1", "content": "r"},
     {"role": "environment", "name": "plugin", "content": "<|im_end|>"},
     {"role": "assistant", "content": "u"},
 )
@@ -216,9 +224,12 @@ def _check(message: Message, turn: int) -> None:
     name = message.get("name")
     if name is not None and (not isinstance(name, str) or "\n" in name):
         raise DataError(f"{where}: name must be a string of one line")
-    if message.get("calls") and message["role"] != "assistant":
+    calls = message.get("calls") or ()
+    if not isinstance(calls, (list, tuple)):
+        raise DataError(f"{where}: calls must be a list, not {type(calls).__name__}")
+    if calls and message["role"] != "assistant":
         raise DataError(f"{where}: only an assistant makes calls, not {message['role']}")
-    for call in message.get("calls") or ():
+    for call in calls:
         kind = call.get("kind") if isinstance(call, Mapping) else call
         if kind not in _KINDS:
             raise DataError(f"{where}: call kind {kind!r} is not plugin or interpreter")
@@ -243,7 +254,11 @@ def _turn(writer: _Writer, message: Message, turn: int, *, ends: bool = True) ->
         kind = call["kind"]
         writer.token(control.action_start, role, turn, supervised=True)
         writer.token(getattr(control, kind), role, turn, supervised=True)
-        writer.text(f"\n{writer.dialect.body(call['body'])}", role, turn, supervised=True)
+        try:
+            body = writer.dialect.body(call["body"])
+        except DataError as error:
+            raise DataError(f"message {turn}: {error}") from None
+        writer.text(f"\n{body}", role, turn, supervised=True)
         writer.token(control.action_end, role, turn, supervised=True)
         after = getattr(writer.dialect, f"after_{kind}")
         writer.text(after, role, turn, supervised=True)
