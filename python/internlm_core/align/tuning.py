@@ -34,6 +34,7 @@ def pack_conversations(
     *,
     turns: Literal["all", "last"] = "all",
     max_tokens: int | None = None,
+    dialect: str | chat.Dialect = "internlm2",
     quiet: bool = False,
 ) -> Shard:
     """Render conversations into a token shard with `supervised.npy`.
@@ -45,6 +46,7 @@ def pack_conversations(
         turns: Train on what every assistant turn says, or only the last.
         max_tokens: Cut longer conversations there (a cut answer gets no end token); without it the
             trainer cuts them to its window, and uses the rest too.
+        dialect: Written form, as for `chat.render`; kept in `shard.json`, and with what is trained on it.
         quiet: No progress.
 
     Raises:
@@ -57,12 +59,13 @@ def pack_conversations(
         vocab_size=tokenizer.vocab_size,
         supervised=True,
     )
+    writer.note(chat=chat.describe_rendering(tokenizer, dialect))
     written, faults = 0, []
     with writer, Task("Rendering conversations", quiet=quiet) as task:
         for number, conversation in enumerate(conversations):
             task.advance()
             try:
-                ids, flags = _render(conversation, tokenizer, turns)
+                ids, flags = _render(conversation, tokenizer, turns, dialect)
             except DataError as error:
                 faults.append(f"conversation {number}: {error}")
                 continue
@@ -81,7 +84,10 @@ def pack_conversations(
 
 
 def _render(
-    conversation: Conversation, tokenizer: Tokenizer, turns: Literal["all", "last"]
+    conversation: Conversation,
+    tokenizer: Tokenizer,
+    turns: Literal["all", "last"],
+    dialect: str | chat.Dialect,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     tools = None
     if isinstance(conversation, Mapping):
@@ -90,7 +96,7 @@ def _render(
         messages, tools = conversation["messages"], conversation.get("tools")
     else:
         messages = conversation
-    segments = chat.render(messages, tools, tokenizer)
+    segments = chat.render(messages, tools, tokenizer, dialect=dialect)
     ids, flags = chat.flatten(segments)
     if turns == "last":
         last = max((s.turn for s in segments if s.supervised), default=-1)
@@ -130,7 +136,7 @@ def sft(
         The last checkpoint.
 
     Raises:
-        DataError: A shard has no `supervised.npy`.
+        DataError: A shard has no `supervised.npy`, or shards are written in different forms.
         InternlmError: As for `train.run`.
     """
     if not isinstance(config, TrainConfig):
@@ -148,10 +154,7 @@ def sft(
                 )
     rendering = None
     if (base / "tokenizer.json").is_file():
-        rendering = {
-            "dialect": "internlm2",
-            "fingerprint": chat.fingerprint(Tokenizer.from_file(base)),
-        }
+        rendering = _rendering(shards) or chat.describe_rendering(Tokenizer.from_file(base))
     return run(
         config,
         shards,
@@ -162,3 +165,20 @@ def sft(
         chat=rendering,
         quiet=quiet,
     )
+
+
+def _rendering(shards: ShardPaths) -> dict[str, Any] | None:
+    """How the conversations in the shards were rendered; None where none says so."""
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for group in open_sources(shards).values():
+        for shard in group:
+            rendering = shard.info.get("chat")
+            if isinstance(rendering, dict):
+                found.setdefault(str(rendering.get("fingerprint")), (shard.path, rendering))
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.values())[:2]
+        raise DataError(
+            f"{one} and {other} are written in different forms ({first.get('dialect')!r}, "
+            f"{second.get('dialect')!r}): pack them again with one dialect and one tokenizer"
+        )
+    return next((rendering for _, rendering in found.values()), None)

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
         parse,
     )
     from internlm_core.chat.partial import CallDelta, CallStart
-    from internlm_core.chat.stored import rendering_warning, stored_rendering
+    from internlm_core.chat.stored import (
+        describe_rendering,
+        rendering_warning,
+        stored_rendering,
+    )
     from internlm_core.chat.template import Segment, fingerprint, flatten, render, stop_ids
 
 __all__ = [
@@ -40,6 +44,7 @@ __all__ = [
     "TextDelta",
     "code_of",
     "compare_template",
+    "describe_rendering",
     "fingerprint",
     "flatten",
     "from_openai",
@@ -68,6 +73,7 @@ __getattr__, __dir__ = attach(
         "TextDelta": "parsing",
         "code_of": "parsing",
         "compare_template": "imported",
+        "describe_rendering": "stored",
         "fingerprint": "template",
         "flatten": "template",
         "from_openai": "openai",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from internlm_core._files import read_json
 from internlm_core._optional import require
@@ -32,13 +31,14 @@ _TOOL = {
 
 @dataclass(frozen=True)
 class _Case:
-    """A conversation in both forms; `plain` ones every chat template should know."""
+    """A conversation in both forms; one with `shows` tests what not every template knows."""
 
     name: str
     theirs: Sequence[dict[str, Any]]
     ours: Sequence[dict[str, Any]]
     tools: Sequence[dict[str, Any]] | None = None
-    plain: bool = False
+    # A text that appears where the template knows about it; plain conversations have none.
+    shows: str | None = None
     generation: bool = False
 
 
@@ -50,17 +50,18 @@ _CHAT = _turns(("system", "S"), ("user", " U\n你好 "), ("assistant", "A"), ("u
 _TWO = _turns(("system", "S"), ("system", "T"), ("user", "U"))
 _CALLING = _turns(("user", "U"))
 _CASES = (
-    _Case("one question", _CALLING, _CALLING, plain=True, generation=True),
-    _Case("a conversation", _CHAT, _CHAT, plain=True, generation=True),
-    _Case("a conversation to train on", _CHAT[:3], _CHAT[:3], plain=True),
-    _Case("two system turns", _TWO, _TWO, generation=True),
+    _Case("one question", _CALLING, _CALLING, generation=True),
+    _Case("a conversation", _CHAT, _CHAT, generation=True),
+    _Case("a conversation to train on", _CHAT[:3], _CHAT[:3]),
+    _Case("two system turns", _TWO, _TWO, shows="T", generation=True),
     _Case(
         "a named turn",
         [{"role": "user", "name": "file", "content": "F"}],
         [{"role": "user", "name": "file", "content": "F"}],
+        shows="file",
         generation=True,
     ),
-    _Case("tools", _CALLING, _CALLING, tools=[_TOOL], generation=True),
+    _Case("tools", _CALLING, _CALLING, tools=[_TOOL], shows="天气", generation=True),
     _Case(
         "a call and its result",
         [
@@ -80,6 +81,7 @@ _CASES = (
             {"role": "environment", "name": "plugin", "content": "22"},
         ],
         tools=[_TOOL],
+        shows="上海",
         generation=True,
     ),
 )
@@ -92,6 +94,8 @@ class Comparison:
     Attributes:
         case: What the conversation shows.
         plain: Whether any chat template should render it as ours.
+        known: Whether the template knows what the conversation shows: one that has never heard of tools
+            leaves them out.
         ours: Our bytes.
         theirs: The template's; None where it refused.
         error: Its words where it refused.
@@ -100,10 +104,25 @@ class Comparison:
 
     case: str
     plain: bool
+    known: bool
     ours: bytes
     theirs: bytes | None
     error: str | None
     at: int | None
+
+    @property
+    def verdict(self) -> Literal["equal", "differs", "unknown", "refused"]:
+        """`unknown` and `refused` say what can't be served with the template, not that ours is wrong."""
+        if self.error is not None:
+            return "refused"
+        if self.at is None:
+            return "equal"
+        return "differs" if self.known else "unknown"
+
+    @property
+    def fails(self) -> bool:
+        """Whether the template and ours contradict each other."""
+        return self.verdict == "differs" or (self.plain and self.verdict != "equal")
 
 
 class ImportedTemplate:
@@ -112,26 +131,27 @@ class ImportedTemplate:
     Args:
         source: The Jinja text.
         tokens: Names it may use: `bos_token`, `eos_token`, ….
+        with_tools: Another Jinja text, for conversations with tools.
 
     Raises:
         DataError: It is no valid template.
         MissingExtraError: jinja2 is not installed (extra `serve`).
     """
 
-    def __init__(self, source: str, tokens: dict[str, str] | None = None) -> None:
-        sandbox = require("jinja2.sandbox", extra="serve")
-        self._errors = require("jinja2", extra="serve").exceptions
-        # The settings and helpers that chat templates are written against.
-        environment = sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = self._refuse
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    def __init__(
+        self, source: str, tokens: dict[str, str] | None = None, with_tools: str | None = None
+    ) -> None:
+        require("jinja2", extra="serve")
+        from jinja2.exceptions import TemplateError
+
+        from internlm_core.chat.sandbox import ChatEnvironment
+
+        environment = ChatEnvironment()
         self.tokens = dict(tokens or {})
         try:
             self._template = environment.from_string(source)
-        except self._errors.TemplateError as error:
+            self._with_tools = environment.from_string(with_tools or source)
+        except (TemplateError, RecursionError) as error:
             raise DataError(f"the chat template is not valid Jinja: {error}") from None
 
     @classmethod
@@ -148,9 +168,11 @@ class ImportedTemplate:
             source = single.read_text("utf-8") if single.is_file() else config.get("chat_template")
         except (OSError, ValueError, AttributeError) as error:
             raise DataError(f"{folder}: its chat template can't be read: {error}") from None
+        with_tools = None
         if isinstance(source, list):
-            named = {entry.get("name"): entry.get("template") for entry in source}
-            source = named.get("default")
+            entries = [entry for entry in source if isinstance(entry, dict)]
+            named = {str(entry.get("name")): entry.get("template") for entry in entries}
+            source, with_tools = named.get("default"), named.get("tool_use")
         if not isinstance(source, str):
             raise DataError(
                 f"{folder}: has no chat template (chat_template.jinja, or chat_template in "
@@ -162,10 +184,7 @@ class ImportedTemplate:
             value = value.get("content") if isinstance(value, dict) else value
             if isinstance(value, str):
                 tokens[name] = value
-        return cls(source, tokens)
-
-    def _refuse(self, message: str) -> NoReturn:
-        raise self._errors.TemplateError(message)
+        return cls(source, tokens, with_tools if isinstance(with_tools, str) else None)
 
     def render(
         self,
@@ -180,7 +199,7 @@ class ImportedTemplate:
             DataError: The template refuses the conversation.
         """
         try:
-            rendered: str = self._template.render(
+            rendered: str = (self._with_tools if tools else self._template).render(
                 messages=messages,
                 tools=tools,
                 documents=None,
@@ -189,7 +208,9 @@ class ImportedTemplate:
             )
         # A template is someone else's program: it may fail in any way.
         except Exception as error:  # noqa: BLE001
-            raise DataError(f"the chat template refuses: {type(error).__name__}: {error}") from None
+            words = f"{type(error).__name__}: {error}"[:300]
+            shown = "".join(c if c.isprintable() else " " for c in words)
+            raise DataError(f"the chat template refuses: {shown}") from None
         return rendered
 
 
@@ -204,23 +225,19 @@ def compare_template(
             case.ours, case.tools, dialect=dialect, add_generation_prompt=case.generation
         )
         ours = b"".join(segment.bytes for segment in segments)
-        theirs, error, at = None, None, None
+        theirs, error, at, known = None, None, None, True
         try:
             # Templates may change what they are given.
             given, tools = json.loads(json.dumps([list(case.theirs), case.tools]))
             text = template.render(given, tools, add_generation_prompt=case.generation)
-            theirs = text.encode()
+            theirs = text.encode(errors="surrogatepass")
+            known = case.shows is None or case.shows in text
         except DataError as refused:
             error = str(refused)
         if theirs is not None and theirs != ours:
             pairs = zip(ours, theirs, strict=False)
             shorter = min(len(ours), len(theirs))
             at = next((i for i, (a, b) in enumerate(pairs) if a != b), shorter)
-        results.append(Comparison(case.name, case.plain, ours, theirs, error, at))
+        plain = case.shows is None
+        results.append(Comparison(case.name, plain, known, ours, theirs, error, at))
     return results
-
-
-def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
-    """As `transformers` has it: no escapes for HTML or for what is not ASCII."""
-    options.setdefault("ensure_ascii", False)
-    return json.dumps(value, indent=indent, **options)

@@ -50,7 +50,9 @@ def from_openai(
         if not isinstance(role, str):
             raise DataError(f"{where}: role {role!r} is no text")
         if message.get("function_call") is not None or role == "function":
-            raise DataError(f"{where}: functions have become tools: write tool_calls and role 'tool'")
+            raise DataError(
+                f"{where}: functions have become tools: write tool_calls and role 'tool'"
+            )
         turn: dict[str, Any]
         content = _text(message.get("content"), where)
         if role in _PLAIN:

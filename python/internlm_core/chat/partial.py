@@ -90,6 +90,7 @@ class PartialCalls:
         self._first, self._tools = first, tools
         # What was given out of each call's arguments.
         self._sent: list[str] = []
+        self._found: list[CallStart | CallDelta] = []
         self._state = "top"
         self._new_object()
 
@@ -100,13 +101,13 @@ class PartialCalls:
 
     def push(self, text: str) -> list[CallStart | CallDelta]:
         """Take more of the block."""
-        found: list[CallStart | CallDelta] = []
+        self._found = []
         for character in text:
             if self._state == "lost":
                 break
-            getattr(self, f"_at_{self._state}")(character, found)
-        self._give(found)
-        return found
+            getattr(self, f"_at_{self._state}")(character)
+        self._give()
+        return self._found
 
     def complete(self, calls: Sequence[CallT]) -> list[CallStart | CallDelta | CallT]:
         """The block is good; returns what is missing of each call, and the calls."""
@@ -128,44 +129,44 @@ class PartialCalls:
         self._waiting, self._has_arguments = "", False
         self._depth, self._quoted, self._escaped = 0, False, False
 
-    def _give(self, found: list[CallStart | CallDelta]) -> None:
+    def _give(self) -> None:
         """Give out the arguments that are waiting, if their call is named."""
         if self._named and self._waiting:
             self._sent[-1] += self._waiting
-            found.append(CallDelta(self._first + len(self._sent) - 1, self._waiting))
+            self._found.append(CallDelta(self._first + len(self._sent) - 1, self._waiting))
             self._waiting = ""
 
     # ---- one method a state, each taking a character ----
 
-    def _at_top(self, character: str, found: list[CallStart | CallDelta]) -> None:
+    def _at_top(self, character: str) -> None:
         if character == "{":
             self._new_object()
             self._state = "before_key"
         elif character not in _BLANK and character not in "[],":
             self._state = "lost"
 
-    def _at_before_key(self, character: str, found: list[CallStart | CallDelta]) -> None:
+    def _at_before_key(self, character: str) -> None:
         if character == '"':
             self._key, self._state = character, "key"
         elif character == "}":
-            self._end_object(found)
+            self._end_object()
         elif character not in _BLANK and character != ",":
             self._state = "lost"
 
-    def _at_key(self, character: str, found: list[CallStart | CallDelta]) -> None:
+    def _at_key(self, character: str) -> None:
         self._key += character
         if self._closes(character):
             self._key = self._read(self._key)
             if self._state != "lost":
                 self._state = "colon"
 
-    def _at_colon(self, character: str, found: list[CallStart | CallDelta]) -> None:
+    def _at_colon(self, character: str) -> None:
         if character == ":":
             self._state = "before_value"
         elif character not in _BLANK:
             self._state = "lost"
 
-    def _at_before_value(self, character: str, found: list[CallStart | CallDelta]) -> None:
+    def _at_before_value(self, character: str) -> None:
         if character in _BLANK:
             return
         arguments = self._key in ("parameters", "arguments")
@@ -175,14 +176,14 @@ class PartialCalls:
         self._has_arguments |= arguments
         self._value, self._depth, self._quoted = "", 0, False
         self._state = "value"
-        self._at_value(character, found)
+        self._at_value(character)
 
-    def _at_value(self, character: str, found: list[CallStart | CallDelta]) -> None:
+    def _at_value(self, character: str) -> None:
         nested = self._depth > 0 or self._quoted
         if not nested and self._value and (character in ",}" or character in _BLANK):
             # The end of a number or a word.
-            self._end_value(found)
-            self._at_before_key(character, found)
+            self._end_value()
+            self._at_before_key(character)
             return
         self._keep(character)
         if self._quoted:
@@ -198,7 +199,7 @@ class PartialCalls:
         else:
             ends = False
         if ends and self._depth <= 0:
-            self._end_value(found)
+            self._end_value()
 
     def _keep(self, character: str) -> None:
         if self._key in ("parameters", "arguments"):
@@ -209,7 +210,7 @@ class PartialCalls:
             # Only that there is one.
             self._value = character
 
-    def _end_value(self, found: list[CallStart | CallDelta]) -> None:
+    def _end_value(self) -> None:
         self._state = "before_key"
         if self._key != "name":
             return
@@ -218,16 +219,16 @@ class PartialCalls:
             self._state = "lost"
             return
         self._named = True
-        found.append(CallStart(self._first + len(self._sent), "plugin", name))
+        self._found.append(CallStart(self._first + len(self._sent), "plugin", name))
         self._sent.append("")
 
-    def _end_object(self, found: list[CallStart | CallDelta]) -> None:
+    def _end_object(self) -> None:
         if not self._named:
             self._state = "lost"
             return
         if not self._has_arguments:
             self._waiting = "{}"
-        self._give(found)
+        self._give()
         self._state = "top"
 
     def _closes(self, character: str) -> bool:

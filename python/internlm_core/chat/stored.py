@@ -13,9 +13,17 @@ from internlm_core.errors import DataError
 if TYPE_CHECKING:
     from internlm_core.tokenizer import Tokenizer
 
-__all__ = ["rendering_warning", "stored_rendering"]
+__all__ = ["describe_rendering", "rendering_warning", "stored_rendering"]
 
 _FILE = "chat.json"
+
+
+def describe_rendering(
+    tokenizer: Tokenizer, dialect: str | Dialect = "internlm2"
+) -> dict[str, Any]:
+    """`{"dialect", "fingerprint"}`: what `chat.json` holds."""
+    dialect = dialect_of(dialect)
+    return {"dialect": dialect.name, "fingerprint": fingerprint(tokenizer, dialect=dialect)}
 
 
 def stored_rendering(folder: str | Path) -> dict[str, Any] | None:

@@ -12,8 +12,6 @@ from internlm_core.errors import ConfigError
 if TYPE_CHECKING:
     import argparse
 
-    from internlm_core.chat import Comparison
-
 __all__ = ["register"]
 
 
@@ -40,7 +38,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     if len(options.words) == 2 and options.words[0] == "check":
-        return _check(Path(options.words[1]), options.dialect or "internlm2")
+        return _check(Path(options.words[1]), options.dialect)
     if len(options.words) != 1:
         raise ConfigError("expected `chat DIR` or `chat check DIR`")
     return _talk(Path(options.words[0]), options)
@@ -87,31 +85,32 @@ def _talk(folder: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(folder: Path, dialect: str) -> int:
-    """Print what differs; 1 where a plain conversation is rendered otherwise."""
+def _check(folder: Path, dialect: str | None) -> int:
+    """Print what differs, and where first; 1 where the template contradicts ours."""
     from internlm_core import chat
+    from internlm_core.model.runs import model_folder
 
+    # A tokenizer's folder will do; of a training run the newest checkpoint is meant.
+    if folder.is_dir() and not any(folder.glob("*.j*")):
+        folder = model_folder(folder)
+    dialect = dialect or (chat.stored_rendering(folder) or {}).get("dialect") or "internlm2"
     results = chat.compare_template(chat.ImportedTemplate.from_folder(folder), dialect)
     out = sys.stdout.write
     for result in results:
-        out(f"{_verdict(result):<9} {result.case}\n")
+        out(f"{result.verdict:<9} {result.case}\n")
         if result.error:
             out(f"          {result.error}\n")
         elif result.at is not None and result.theirs is not None:
             out(f"          from byte {result.at}\n")
             out(f"          ours:   {_around(result.ours, result.at)}\n")
             out(f"          theirs: {_around(result.theirs, result.at)}\n")
-    wrong = [result for result in results if result.plain and _verdict(result) != "equal"]
-    out(
-        f"plain conversations differ from dialect {dialect!r}\n"
-        if wrong
-        else f"plain conversations are equal to dialect {dialect!r}\n"
-    )
+    unknown = [result.case for result in results if result.verdict in ("unknown", "refused")]
+    if unknown:
+        out(f"the template has no words for: {', '.join(unknown)}\n")
+    wrong = [result for result in results if result.fails]
+    differ = f"{len(wrong)} of {len(results)} conversations differ from"
+    out(f"{differ if wrong else 'no conversation contradicts'} dialect {dialect!r}\n")
     return 1 if wrong else 0
-
-
-def _verdict(result: Comparison) -> str:
-    return "refused" if result.error else "equal" if result.at is None else "differs"
 
 
 def _around(data: bytes, at: int) -> str:
