@@ -260,6 +260,28 @@ def test_only_flagged_shards_and_the_bases_tokenizer_are_taken(
         align.sft(TUNING, base, other, tmp_path / "sft", quiet=True)
 
 
+def test_the_rendering_of_the_shards_goes_with_the_model(
+    base: Path, tmp_path: Path, small_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dialect in ("internlm2", "lagent"):
+        align.pack_conversations(
+            [TWO_TURNS], small_tokenizer, tmp_path / dialect, dialect=dialect, quiet=True
+        )
+    given: list[Any] = []
+    monkeypatch.setattr(align.tuning, "run", lambda *_, chat, **__: given.append(chat))
+    align.sft(TUNING, base, tmp_path / "lagent", tmp_path / "sft", quiet=True)
+    assert given == [chat.describe_rendering(small_tokenizer, "lagent")]
+    assert given[0]["dialect"] == "lagent"
+    with pytest.raises(DataError, match=r"different forms \('internlm2', 'lagent'\)"):
+        align.sft(
+            TUNING,
+            base,
+            [tmp_path / "internlm2", tmp_path / "lagent"],
+            tmp_path / "sft",
+            quiet=True,
+        )
+
+
 def test_the_preset_holds_the_reports_numbers() -> None:
     assert preset_names("internlm_core.align") == ["sft"]
     config = load_config(train.TrainConfig, "sft", package="internlm_core.align")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -131,6 +131,26 @@ def test_fingerprints_tell_dialects_apart(small_tokenizer: Tokenizer) -> None:
     assert len(prints) == len(chat.DIALECTS)
 
 
+CHANGES: dict[str, Any] = {
+    "after_plugin": " ", "after_interpreter": " ", "tools_text": "x{tools}", "tools_indent": 2,
+    "tools_after": "first system", "ascii_calls": True, "rewrites_calls": True,
+    "named_results": False, "continues": True,
+}  # fmt: skip
+
+
+def test_fingerprints_tell_every_change_of_a_dialect(small_tokenizer: Tokenizer) -> None:
+    ours = chat.DIALECTS["internlm2"]
+    assert set(CHANGES) == {field.name for field in fields(ours)} - {"name"}
+    prints = [
+        chat.fingerprint(small_tokenizer, dialect=replace(ours, **{field: value}))
+        for field, value in CHANGES.items()
+    ]
+    assert len({chat.fingerprint(small_tokenizer), *prints}) == len(CHANGES) + 1
+    # A name alone changes no byte.
+    named = chat.fingerprint(small_tokenizer, dialect=replace(ours, name="mine"))
+    assert named == chat.fingerprint(small_tokenizer)
+
+
 def test_unknown_dialects_and_tools_are_named() -> None:
     with pytest.raises(DataError, match="unknown dialect 'qwen': expected one of 'internlm2'"):
         chat.render([], dialect="qwen")
@@ -188,6 +208,16 @@ def test_lmdeploys_results_have_no_name_and_arguments_are_written_anew() -> None
         ({"role": "user", "content": [{"type": "image_url"}]}, "'image_url' is no text"),
         ({"role": "user", "content": 3}, "content must be a string"),
         ("x", "expected an object, found str"),
+        ({"role": ["user"], "content": "x"}, r"role \['user'\] is no text"),
+        ({"role": "assistant", "tool_calls": 5}, "tool_calls must be a list, not int"),
+        ({"role": "function", "name": "f", "content": "x"}, "functions have become tools"),
+        (
+            {
+                "role": "assistant",
+                "tool_calls": [{"function": {"name": "f", "arguments": '{"x": NaN}'}}],
+            },
+            "NaN is not JSON",
+        ),
         ({"role": "assistant", "tool_calls": [{}]}, "needs a function with a name"),
         (
             {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]},

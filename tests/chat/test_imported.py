@@ -34,7 +34,9 @@ def test_the_published_template(test_data: Path) -> None:
     assert results["two system turns"].at is None
     # It knows no names, tools or calls, and the comparison says so.
     for case in ("a named turn", "tools", "a call and its result"):
-        assert results[case].at is not None or results[case].error
+        assert results[case].at is not None
+        assert results[case].verdict == "unknown"
+    assert not any(result.fails for result in results.values())
 
 
 def test_another_models_template_differs(test_data: Path) -> None:
@@ -73,6 +75,10 @@ def test_where_a_template_may_lie(tmp_path: Path, form: str) -> None:
         "{{ messages.append(1) }}",
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         "{{ raise_exception('no system turns') }}",
+        "{{ 'x' * 10 ** 10 }}",
+        "{{ 10 ** 10000000 }}",
+        "{% for a in range(10 ** 9) %}{% endfor %}",
+        "{{ nothing.at.all }}",
     ],
 )
 def test_a_template_is_run_in_a_sandbox(tmp_path: Path, attack: str) -> None:
@@ -107,3 +113,57 @@ def test_a_stored_rendering_is_compared(tmp_path: Path, small_tokenizer: Tokeniz
     (tmp_path / "chat.json").write_text("[]")
     with pytest.raises(DataError, match="expected an object"):
         chat.stored_rendering(tmp_path)
+
+
+KNOWS_TOOLS = (
+    "{{ bos_token }}"
+    "{% if tools %}<|im_start|>system name=<|plugin|>\n{{ tools | tojson }}<|im_end|>\n{% endif %}"
+    + OURS.removeprefix("{{ bos_token }}")
+)
+
+
+def test_a_template_that_knows_tools_otherwise_contradicts(tmp_path: Path) -> None:
+    template = chat.ImportedTemplate.from_folder(folder_with(tmp_path, KNOWS_TOOLS))
+    verdicts = {result.case: result.verdict for result in chat.compare_template(template)}
+    assert verdicts["a conversation"] == "equal"
+    assert verdicts["tools"] == "differs"
+    assert verdicts["a named turn"] == "unknown"
+
+
+def test_a_dialect_is_compared(tmp_path: Path) -> None:
+    source = KNOWS_TOOLS.replace("tools | tojson", "[tools[0].function] | tojson")
+    template = chat.ImportedTemplate.from_folder(folder_with(tmp_path, source))
+    for dialect, verdict in (("lmdeploy", "equal"), ("internlm2", "differs")):
+        results = {result.case: result for result in chat.compare_template(template, dialect)}
+        assert results["tools"].verdict == verdict
+
+
+def test_a_template_of_its_own_for_tools(tmp_path: Path) -> None:
+    named = [
+        {"name": "default", "template": OURS},
+        {"name": "tool_use", "template": KNOWS_TOOLS},
+        "junk",
+    ]
+    template = chat.ImportedTemplate.from_folder(folder_with(tmp_path, named))
+    messages = [{"role": "user", "content": "U"}]
+    assert "name=<|plugin|>" not in template.render(messages)
+    assert "name=<|plugin|>" in template.render(messages, [{"name": "f"}])
+
+
+def test_marks_of_what_an_assistant_says_are_read(tmp_path: Path) -> None:
+    source = OURS.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}")
+    results = chat.compare_template(
+        chat.ImportedTemplate.from_folder(folder_with(tmp_path, source))
+    )
+    assert [result.at for result in results if result.plain] == [None] * 3
+
+
+def test_a_refusal_may_hold_anything(tmp_path: Path) -> None:
+    source = "{{ raise_exception('\\x1b[2J' ~ 'x' * 5000) }}"
+    template = chat.ImportedTemplate.from_folder(folder_with(tmp_path, source))
+    with pytest.raises(DataError) as caught:
+        template.render([])
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    half = chat.ImportedTemplate.from_folder(folder_with(tmp_path, "{{ '\\ud800' }}"))
+    assert all(result.at == 0 for result in chat.compare_template(half))
