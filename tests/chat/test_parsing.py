@@ -229,6 +229,7 @@ def test_bodies_that_are_no_calls(body: str) -> None:
         read_calls(body)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.floats(allow_nan=False, allow_infinity=False), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), max_size=4))  # fmt: skip
 def test_arguments_are_byte_equal(value: dict[str, Any]) -> None:
     for form in ({}, {"ensure_ascii": False}, {"indent": 2}):

@@ -124,7 +124,8 @@ def test_check_in_the_shell(
     assert main(["chat", "check", str(test_data / "tokenizers" / "internlm2")]) == 0
     shown = capsys.readouterr().out
     assert "equal     a conversation\n" in shown
-    assert "differs   tools\n" in shown
+    assert "unknown   tools\n" in shown
+    assert "no words for: a named turn, tools" in shown
     assert main(["chat", "check", str(test_data / "tokenizers" / "qwen3")]) == 1
     assert "from byte 1\n" in capsys.readouterr().out
     assert main(["chat", "check", str(tmp_path)]) == 1
