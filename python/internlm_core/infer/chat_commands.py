@@ -91,7 +91,7 @@ def _check(folder: Path, dialect: str | None) -> int:
     from internlm_core.model.runs import model_folder
 
     # A tokenizer's folder will do; of a training run the newest checkpoint is meant.
-    if folder.is_dir() and not any(folder.glob("*.j*")):
+    if any(folder.glob("step-*")):
         folder = model_folder(folder)
     dialect = dialect or (chat.stored_rendering(folder) or {}).get("dialect") or "internlm2"
     results = chat.compare_template(chat.ImportedTemplate.from_folder(folder), dialect)
