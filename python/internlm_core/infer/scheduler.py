@@ -107,7 +107,7 @@ class Scheduler:
                 self._free(sequence)
                 self.waiting.appendleft(sequence)
                 break
-            sequence.computed, sequence.filled = known, len(sequence.table)
+            sequence.computed, sequence.filled = known, known // self.pool.size
             if sequence.preemptions == 0:
                 sequence.cached = known
                 self.stats.cached_tokens += known
