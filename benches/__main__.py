@@ -23,6 +23,7 @@ ROOMS = (
     "training_bpe",
     "kernels",
     "train",
+    "inference",
     "gpu",
 )
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -31,6 +31,7 @@ _ROOMS = (
     "tokenizer",
     "training_bpe",
     "train",
+    "inference",
     "gpu",
 )
 
