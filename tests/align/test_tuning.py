@@ -272,14 +272,9 @@ def test_the_rendering_of_the_shards_goes_with_the_model(
     align.sft(TUNING, base, tmp_path / "lagent", tmp_path / "sft", quiet=True)
     assert given == [chat.describe_rendering(small_tokenizer, "lagent")]
     assert given[0]["dialect"] == "lagent"
+    both = {name: tmp_path / name for name in ("internlm2", "lagent")}
     with pytest.raises(DataError, match=r"different forms \('internlm2', 'lagent'\)"):
-        align.sft(
-            TUNING,
-            base,
-            [tmp_path / "internlm2", tmp_path / "lagent"],
-            tmp_path / "sft",
-            quiet=True,
-        )
+        align.sft(TUNING, base, both, tmp_path / "sft", quiet=True)
 
 
 def test_the_preset_holds_the_reports_numbers() -> None:
