@@ -63,6 +63,7 @@ def test_the_headline_is_the_hardest_peer() -> None:
     slow, quick, other = _row(10.0), _row(6.0), _row(4.0) | {"task": "more"}
     quick["peer"] |= {"name": "rival"}
     assert closest([slow, quick, other]) == [quick, other]
-    table = headlines([slow, quick, other])
+    table = headlines([slow, quick, other, _row(3.0) | {"task": "work, cold"}])
+    assert "cold" not in table
     assert "| work | 6.00 MB/s | rival: 2.00 MB/s | 3.00× |" in table
     assert "5.00×" not in table
