@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from internlm_core import chat
 from internlm_core.cli import main
 from internlm_core.errors import InferError
 from internlm_core.infer import Engine
@@ -74,14 +75,33 @@ def test_a_full_session_says_what_to_do(engine: Engine) -> None:
 def test_ctrl_c_stops_an_answer_and_keeps_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert engine.tokenizer is not None
+    ids = tuple(engine.tokenizer.encode_ordinary("half ").tolist())
+
     def interrupted(*_: object, **__: object) -> object:
-        yield Chunk("half ")
+        yield Chunk("half ", ids=ids)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine, "stream", interrupted)
     conversation, shown = talk(engine, ["x", "/history"])
     assert "half  [stopped]" in shown
     assert conversation.messages[-1] == {"role": "assistant", "content": "half "}
+
+
+def test_a_call_is_shown_and_remembered_as_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = engine.tokenizer
+    assert tokenizer is not None
+    call = {"kind": "plugin", "body": '{"name": "f", "parameters": {"x": 1}}'}
+    turn = {"role": "assistant", "content": "T", "calls": [call]}
+    segments = chat.render([turn], tokenizer=tokenizer)
+    ids = chat.flatten([s for s in segments if s.supervised])[0].tolist()
+    monkeypatch.setattr(engine, "stream", lambda *_, **__: (Chunk("", ids=(i,)) for i in ids))
+    conversation, shown = talk(engine, ["x", "/history"])
+    assert 'T\n[f] {"x": 1}\n' in shown
+    assert "  [plugin] {" in shown
+    assert conversation.messages[-1] == turn
 
 
 def test_a_tokenizer_is_needed(random_model: InternLM2) -> None:

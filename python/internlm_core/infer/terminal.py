@@ -8,7 +8,7 @@ from internlm_core import chat
 from internlm_core.errors import InferError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from internlm_core.infer.engine import Engine
 
@@ -107,6 +107,8 @@ class Conversation:
         elif name == "/history":
             for message in self.messages:
                 self._write(f"{message['role']}: {message['content']}\n")
+                for call in message.get("calls", ()):
+                    self._write(f"  [{call['kind']}] {call['body']}\n")
         else:
             known = name == "/help"
             self._write(HELP + "\n" if known else f"{name} is no command; /help lists them.\n")
@@ -114,7 +116,8 @@ class Conversation:
 
     def _answer(self, text: str) -> None:
         asked = [*self.messages, {"role": "user", "content": text}]
-        said: list[str] = []
+        # Calls are shown, and remembered as what they are: there is nobody here to carry them out.
+        parser = chat.ReplyParser(self._tokenizer)
         segments = chat.render(
             asked, tokenizer=self._tokenizer, dialect=self._dialect, add_generation_prompt=True
         )
@@ -122,13 +125,21 @@ class Conversation:
         ends = chat.stop_ids(chat.ControlIds.of(self._tokenizer))
         try:
             for chunk in self._engine.stream(ids, stop_ids=ends, **self._settings):
-                self._write(chunk.text)
-                said.append(chunk.text)
+                self._show(parser.push(chunk.ids))
+            self._show(parser.finish())
         except KeyboardInterrupt:
             # What was said so far is kept: the next question may be about it.
+            self._show(parser.finish())
             self._write(" [stopped]")
         except InferError as error:
             self._write(f"{error}; /reset starts anew\n")
             return
         self._write("\n")
-        self.messages = [*asked, {"role": "assistant", "content": "".join(said)}]
+        self.messages = [*asked, parser.reply.message()]
+
+    def _show(self, events: Sequence[object]) -> None:
+        for event in events:
+            if isinstance(event, chat.TextDelta):
+                self._write(event.text)
+            elif isinstance(event, chat.Call):
+                self._write(f"\n[{event.name}] {event.arguments}")
