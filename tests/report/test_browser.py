@@ -180,9 +180,20 @@ def test_the_report_of_a_run(browser, run_folder, width):
 
 def test_the_report_of_the_demo(browser, run_folder):
     losses = [[step, 9 - step / 50] for step in range(100)]
+    held_out = [
+        {
+            "when": when,
+            "loss": 9.0,
+            "within": {"loss": 8.5, "labels": 4},
+            "beyond": beyond,
+            "by_source": {EVIL: [9.0, 4]},
+            "by_position": [[0, 256, 9.0, 4], [256, 512, 8.0, 4]],
+        }
+        for when, beyond in (("before", None), ("after " + EVIL, {"loss": 8.0, "labels": 4}))
+    ]
     summary = {
         "tokenizer": {"bytes_per_token": {"en": 3.5, EVIL: 1.0}},
-        "pretrain": {"held_out": [{"when": "before", "loss": 9.0}], "losses": losses},
+        "pretrain": {"held_out": held_out, "losses": losses},
         "sft": {"before": 7.0, "after": 5.0, "losses": losses},
         "samples": {
             "samples": [{"prompt": "玄德曰", "text": EVIL * 40}],
