@@ -14,6 +14,7 @@ from internlm_core.errors import InternlmError
 
 if TYPE_CHECKING:
     from internlm_core import align, chat, data, infer, kernels, model, tokenizer, train
+    from internlm_core import eval as eval  # noqa: A004
 
 __all__ = [
     "InternlmError",
@@ -22,6 +23,7 @@ __all__ = [
     "chat",
     "data",
     "errors",
+    "eval",
     "infer",
     "kernels",
     "model",
@@ -29,5 +31,5 @@ __all__ = [
     "train",
 ]
 
-_ROOMS = ("align", "chat", "data", "infer", "kernels", "model", "tokenizer", "train")
+_ROOMS = ("align", "chat", "data", "eval", "infer", "kernels", "model", "tokenizer", "train")
 __getattr__, __dir__ = attach(__name__, dict.fromkeys(_ROOMS))
