@@ -153,6 +153,36 @@ pub(crate) fn starts<const DIGITS: u32, const GPT4O: bool>(block: &[u8; BLOCK]) 
         candidates &= candidates - 1;
     }
     let starts = symbol_starts | word_starts | digit_starts | newline_starts | gap_starts;
+    up_to_the_hard(starts, hard, spaces)
+}
+
+/// Starts by GPT-2's pattern.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[inline]
+pub(crate) fn starts_gpt2(block: &[u8; BLOCK]) -> Starts {
+    let Kinds { letters, digits, blanks, newlines, others, quotes, wide, .. } = kinds(block);
+    let spaces = blanks | others | newlines;
+    let symbols = !(letters | digits | spaces | wide);
+    // A run of a kind takes in the blank before it; one of white space leaves its last alone.
+    let runs = [letters, digits, symbols].map(|kind| kind & !(kind << 1));
+    let bare = (runs[0] | runs[1] | runs[2]) & !(blanks << 1);
+    let starts = bare | spaces & (!(spaces << 1) | !(spaces >> 1));
+    let mut hard = wide;
+    let mut candidates = quotes & bare & letters >> 1;
+    while candidates != 0 {
+        let at = candidates.trailing_zeros() as usize;
+        if block.get(at + 1).is_some_and(|&letter| letter >= b'a' && contracts(letter)) {
+            hard |= 1 << at;
+        }
+        candidates &= candidates - 1;
+    }
+    up_to_the_hard(starts, hard, spaces)
+}
+
+/// What of the starts is certain.
+#[inline(always)]
+fn up_to_the_hard(starts: u64, hard: u64, spaces: u64) -> Starts {
     let hard = hard.trailing_zeros() as usize;
     // A run of white space that the block or a hard place ends may go on to a newline.
     let known = !spaces & if hard == BLOCK { u64::MAX } else { (1 << hard) - 1 };

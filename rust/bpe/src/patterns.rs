@@ -3,9 +3,9 @@
 //! Each follows the regular expression that stands above it, alternative by alternative; a pattern
 //! that is not in this list is refused when a file is loaded, never guessed.
 
-#[cfg(target_arch = "x86_64")]
-use crate::blocks::starts;
 use crate::blocks::{BLOCK, Starts};
+#[cfg(target_arch = "x86_64")]
+use crate::blocks::{starts, starts_gpt2};
 use crate::junctions::Junctions;
 use crate::pieces::Ends;
 use crate::scan::Scan;
@@ -88,7 +88,9 @@ impl Pattern {
         let scan = Scan::new(text);
         let mut work = Filling { bytes: text.as_bytes(), progress, junctions, ends };
         match self {
-            Self::Gpt2 => work.fill(|start| scan.gpt2(start), |_| None),
+            Self::Gpt2 => {
+                work.fill(|start| scan.gpt2(start), |block| Some(starts_gpt2(block)));
+            }
             Self::Cl100k => {
                 work.fill(|start| scan.gpt4(start, 3), |block| Some(starts::<3, false>(block)));
             }
