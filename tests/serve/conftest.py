@@ -16,12 +16,13 @@ import torch
 import uvicorn
 from internlm_core.infer import Engine
 from internlm_core.infer.server import ServerSettings, create_app
-from internlm_core.infer.server.backend import Generation, Options, QueueFullError, Token
+from internlm_core.infer.server.backend import QueueFullError, Token
 from internlm_core.model import InternLM2, ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
+    from internlm_core.infer import SamplingParams
     from internlm_core.tokenizer import Tokenizer
 
 KEY = "sk-test"
@@ -32,9 +33,15 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session")
-def engine(small_tokenizer: Tokenizer) -> Engine:
+@pytest.fixture
+def engine(make_engine: Callable[..., Engine]) -> Engine:
     """Random weights in fp32, 512 positions; end tokens are never the likeliest."""
+    return make_engine()
+
+
+@pytest.fixture(scope="session")
+def random_model(small_tokenizer: Tokenizer) -> InternLM2:
+    """Weights of an engine."""
     config = ModelConfig(
         vocab_size=small_tokenizer.vocab_size,
         hidden_size=32,
@@ -51,51 +58,71 @@ def engine(small_tokenizer: Tokenizer) -> Engine:
     model = InternLM2(config, seed=5)
     with torch.no_grad():
         model.output.weight[list(small_tokenizer.special_tokens.values())] = 0.0
-    return Engine(model, small_tokenizer)
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_engine(random_model: InternLM2, small_tokenizer: Tokenizer) -> Callable[..., Engine]:
+    """A server closes its engine: each has its own."""
+
+    def make(**settings: Any) -> Engine:
+        return Engine(random_model, small_tokenizer, threads=1, **settings)
+
+    return make
+
+
+class Spoken:
+    """An answer of the scripted backend."""
+
+    def __init__(
+        self, backend: Scripted, said: Sequence[int] | Exception, most: int, top: int
+    ) -> None:
+        self.backend, self.said, self.most, self.top = backend, said, most, top
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+    async def __aiter__(self) -> AsyncIterator[Token]:
+        if isinstance(self.said, Exception):
+            raise self.said
+        for number, token in enumerate(self.said, 1):
+            await asyncio.sleep(self.backend.pause)
+            if self.cancelled.is_set():
+                return
+            end = token in self.backend.ends
+            last = number == len(self.said)
+            finish = "stop" if end or (last and self.backend.completes) else None
+            if finish is None and (number == self.most or last):
+                finish = "length"
+            top = tuple((token + i, -0.5 - i) for i in range(self.top))
+            yield Token(token, -0.5, top, finish, end)
+            if finish is not None:
+                return
 
 
 class Scripted:
-    """A backend that says given ids; it keeps what it was asked, and can be slow or broken."""
-
-    max_waiting = 8
+    """A backend that says given ids; it keeps what it was asked, and can be slow or full."""
 
     def __init__(self) -> None:
         self.replies: deque[Sequence[int] | Exception] = deque()
-        self.asked: list[tuple[list[int], Options]] = []
-        self.made: list[Generation] = []
+        self.asked: list[tuple[list[int], SamplingParams]] = []
+        self.made: list[Spoken] = []
+        self.ends: set[int] = set()
         self.pause = 0.0
         self.full = False
-        self.running = self.waiting = self.cached_tokens = 0
+        self.completes = False  # as an engine ends what has come to the end of a schema
 
-    def submit(self, ids: Sequence[int], options: Options) -> Generation:
+    def submit(self, ids: Sequence[int], sampling: SamplingParams) -> Spoken:
         if self.full:
-            raise QueueFullError("8 requests are waiting; try again later")
-        generation = Generation(asyncio.get_running_loop())
-        self.asked.append((list(ids), options))
-        self.made.append(generation)
+            raise QueueFullError("8 requests are waiting: try again later")
         said = self.replies.popleft() if self.replies else [300]
-        threading.Thread(target=self._say, args=(generation, said, options), daemon=True).start()
-        return generation
+        self.asked.append((list(ids), sampling))
+        self.made.append(Spoken(self, said, sampling.max_tokens, sampling.logprobs or 0))
+        return self.made[-1]
 
-    def _say(
-        self, generation: Generation, said: Sequence[int] | Exception, options: Options
-    ) -> None:
-        if isinstance(said, Exception):
-            generation.put(said)
-            return
-        self.running += 1
-        for number, token in enumerate(said, 1):
-            if generation.cancelled.wait(self.pause):
-                break
-            finish = "stop" if token in options.stop_ids else None
-            if finish is None and number == options.sampling.max_tokens:
-                finish = "length"
-            top = tuple((token + i, -0.5 - i) for i in range(options.top_log_probs))
-            generation.put(Token(token, -0.5, top, finish))
-            if finish is not None:
-                break
-        self.running -= 1
-        generation.put(None)
+    def gauges(self) -> dict[str, float]:
+        return {"running": 0, "waiting": 0}
 
     def close(self) -> None:
         """Nothing to end."""
@@ -123,6 +150,9 @@ class Served:
 @contextmanager
 def running(engine: Engine, backend: Any = None, **settings: Any) -> Iterator[Served]:
     settings = {"model_name": "tide", "api_key": KEY, **settings}
+    if isinstance(backend, Scripted):
+        special = engine.tokenizer.special_tokens
+        backend.ends = {special["</s>"], special["<|im_end|>"]}
     app = create_app(engine, ServerSettings(**settings), backend=backend)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, daemon=True)
@@ -141,19 +171,20 @@ def running(engine: Engine, backend: Any = None, **settings: Any) -> Iterator[Se
 
 
 @pytest.fixture
-def serving(engine: Engine) -> Callable[..., Any]:
+def serving(make_engine: Callable[..., Engine]) -> Callable[..., Any]:
     """Start a server with settings of the test's own."""
 
-    def start(backend: Any = None, **settings: Any) -> Any:
-        return running(engine, backend, **settings)
+    def start(backend: Any = None, max_running: int = 16, **settings: Any) -> Any:
+        engine = make_engine(max_batch=max_running)
+        return running(engine, backend, max_running=max_running, **settings)
 
     return start
 
 
 @pytest.fixture(scope="module")
-def real(engine: Engine) -> Iterator[Served]:
+def real(make_engine: Callable[..., Engine]) -> Iterator[Served]:
     """The engine behind HTTP."""
-    with running(engine) as served:
+    with running(make_engine()) as served:
         yield served
 
 

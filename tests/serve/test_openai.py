@@ -157,7 +157,7 @@ def test_penalties_and_bias(real: Any) -> None:
     plain = ask(client, max_tokens=60, temperature=0).choices[0].message.content
     held = ask(client, max_tokens=60, temperature=0, presence_penalty=2).choices[0].message.content
     assert held != plain
-    with pytest.raises(openai.BadRequestError, match="no id of a token"):
+    with pytest.raises(openai.BadRequestError, match="logit_bias"):
         ask(client, logit_bias={"99999": 1})
 
 
@@ -232,15 +232,18 @@ def test_tool_choice(scripted: Any) -> None:
     reply = ask(client, tools=[TOOL], tool_choice="none").choices[0]
     assert reply.message.tool_calls is None
     assert "<|plugin|>" not in scripted.tokenizer.decode(scripted.backend.asked[-1][0])
-    # required: the answer begins as a call.
-    scripted.say('\n{"name": "weather"}<|action_end|><|im_end|>')
+    # required: the answer is a call of one of the tools; the engine writes it to a schema.
+    scripted.backend.completes = True
+    scripted.say('{"name": "weather", "parameters": {"city": "x"}}')
     reply = ask(client, tools=[TOOL], tool_choice="required").choices[0]
-    assert reply.message.tool_calls[0].function.name == "weather"
+    assert reply.message.tool_calls[0].function.arguments == '{"city": "x"}'
+    assert reply.finish_reason == "tool_calls"
     # A name: only the arguments are left to the model.
-    scripted.say(" {}}<|action_end|><|im_end|>")
+    scripted.say('{"city": "y"}')
     named = {"type": "function", "function": {"name": "weather"}}
     reply = ask(client, tools=[TOOL], tool_choice=named).choices[0]
-    assert reply.message.tool_calls[0].function.arguments == "{}"
+    assert reply.message.tool_calls[0].function.arguments == '{"city": "y"}'
+    assert reply.message.content is None
     for choice in ("required", named):
         with pytest.raises(openai.BadRequestError, match="tool_choice"):
             ask(client, tool_choice=choice)
@@ -332,6 +335,48 @@ def test_errors(real: Any) -> None:
         real.openai(api_key="other").models.list()
     with pytest.raises(openai.BadRequestError, match="colour"):
         ask(client, extra_body={"colour": "blue"})
-    with pytest.raises(openai.BadRequestError) as unsupported:
-        ask(client, response_format={"type": "json_object"})
-    assert unsupported.value.param == "response_format"
+    schema = {"name": "s", "schema": {"type": "nonsense"}}
+    with pytest.raises(openai.BadRequestError, match="json_schema"):
+        ask(client, response_format={"type": "json_schema", "json_schema": schema})
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"ok": {"type": "boolean"}, "n": {"enum": [1, 2]}},
+    "required": ["ok", "n"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_json_schema(real: Any, stream: bool) -> None:
+    """Random weights, and yet the answer follows the schema."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA, "strict": True}}
+    reply = ask(real.openai(), response_format=wanted, max_tokens=60, seed=1, stream=stream)
+    if stream:
+        text, last = joined(reply)
+        finish = last.choices[0].finish_reason
+    else:
+        text, finish = reply.choices[0].message.content, reply.choices[0].finish_reason
+    answer = json.loads(text)
+    assert set(answer) == {"ok", "n"}
+    assert answer["n"] in (1, 2)
+    assert finish == "stop"
+
+
+def test_a_random_model_makes_the_call_it_must(real: Any) -> None:
+    function = {"name": "set", "parameters": SCHEMA}
+    tools = [TOOL, {"type": "function", "function": function}]
+    named = {"type": "function", "function": {"name": "set"}}
+    for choice in ("required", named):
+        reply = ask(
+            real.openai(), tools=tools, tool_choice=choice, max_tokens=200, seed=2, top_k=5,
+            logit_bias={str(real.tokenizer.encode('"')[0]): 5},
+        )  # fmt: skip
+        message = reply.choices[0].message
+        [call] = message.tool_calls
+        assert call.function.name in ("weather", "set")
+        assert isinstance(json.loads(call.function.arguments), dict)
+        assert reply.choices[0].finish_reason == "tool_calls"
+    assert call.function.name == "set"
+    assert json.loads(call.function.arguments)["n"] in (1, 2)

@@ -53,6 +53,7 @@ class Answer:
         interpreter: Whether code may be sent to the interpreter.
         parallel: Whether one turn may hold several calls.
         forced: Ids the prompt ends with that are part of the answer (a call that must be made).
+        closing: Ids that complete a call which was prescribed, once the engine has written it.
         log_probs: Whether entries of log-probabilities are made.
     """
 
@@ -66,10 +67,12 @@ class Answer:
         interpreter: bool = False,
         parallel: bool = True,
         forced: Iterable[int] = (),
+        closing: Iterable[int] = (),
         log_probs: bool = False,
     ) -> None:
         self._generation, self._tokenizer = generation, tokenizer
         self._chat, self._parallel, self._log_probs = tools is not None, parallel, log_probs
+        self._closing = tuple(closing)
         self._matcher = StopMatcher(stops)
         self._special = frozenset(tokenizer.special_tokens.values())
         self._stream = tokenizer.stream()
@@ -86,12 +89,14 @@ class Answer:
         try:
             async for token in self._generation:
                 self.completion_tokens += 1
-                ended = token.finish_reason == "stop"
-                if self._log_probs and not ended:
+                if self._log_probs and not token.end:
                     self._entries.append(log_prob_entry(self._tokenizer, token))
                 # An end token is no text; what it means in a chat the parser knows.
-                shown = not ended or (self._chat and token.id in self._special)
-                piece = self._read((token.id,) if shown else ())
+                shown = not token.end or (self._chat and token.id in self._special)
+                ids = (token.id,) if shown else ()
+                if token.finish_reason == "stop" and self._closing:
+                    ids = (*(() if token.end else ids), *self._closing)
+                piece = self._read(ids)
                 finish = piece.finish_reason or token.finish_reason
                 if finish is not None:
                     yield self._last(piece, finish)

@@ -52,16 +52,13 @@ def create_app(
     tokenizer = engine.tokenizer
     if tokenizer is None:
         raise InferError("there is no tokenizer.json in the model's folder: serving needs one")
-    special = tokenizer.special_tokens
-    ends = {special[name] for name in ("</s>", "<|im_end|>") if name in special}
-    backend = backend or EngineBackend(engine, settings.max_running, settings.max_waiting)
+    backend = backend or EngineBackend(engine, settings.max_running + settings.max_waiting)
     service = Service(
         backend,
         tokenizer,
         settings,
         engine.session_length,
-        frozenset(engine.model.config.stop_ids) | ends,
-        engine.model.config.bos_token_id,
+        engine.config.bos_token_id,
     )
 
     @asynccontextmanager

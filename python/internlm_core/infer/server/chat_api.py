@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from internlm_core.infer.server.answering import Answer, Piece
 from internlm_core.infer.server.errors import ApiError
-from internlm_core.infer.server.prompts import chat_prompt, options_of
+from internlm_core.infer.server.prompts import chat_prompt, sampling_of
 from internlm_core.infer.server.streaming import merged, sse
 
 if TYPE_CHECKING:
@@ -43,31 +43,26 @@ class ChatCall:
             raise ApiError(
                 400, "top_logprobs needs logprobs: true", "invalid_value", "top_logprobs"
             )
-        if request.response_format is not None and request.response_format.type != "text":
-            raise ApiError(
-                400,
-                "this engine has no constrained output: leave response_format out",
-                "unsupported",
-                "response_format",
-            )
         self._prompt = chat_prompt(request, tokenizer, settings.dialect)
-        count = request.n or 1
         limit = request.max_completion_tokens or request.max_tokens or settings.max_tokens
-        options = [
-            options_of(
-                request,
-                settings,
-                prompt_tokens=len(self._prompt.ids),
-                session=service.session,
-                max_tokens=limit,
-                stop_ids=service.stop_ids,
-                vocab_size=tokenizer.vocab_size,
-                number=number,
-                top_log_probs=request.top_logprobs or 0,
-            )
-            for number in range(count)
-        ]
-        self.generations = service.submit([(self._prompt.ids, each) for each in options])
+        self.generations = service.submit(
+            [
+                (
+                    self._prompt.ids,
+                    sampling_of(
+                        request,
+                        settings,
+                        prompt_tokens=len(self._prompt.ids),
+                        session=service.session,
+                        max_tokens=limit,
+                        number=number,
+                        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
+                        schema=self._prompt.schema,
+                    ),
+                )
+                for number in range(request.n or 1)
+            ]
+        )
         self._answers = [
             Answer(
                 generation,
@@ -77,6 +72,7 @@ class ChatCall:
                 interpreter=self._prompt.interpreter,
                 parallel=request.parallel_tool_calls is not False,
                 forced=self._prompt.forced,
+                closing=self._prompt.closing,
                 log_probs=bool(request.logprobs),
             )
             for generation in self.generations

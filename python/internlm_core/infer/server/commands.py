@@ -70,7 +70,11 @@ def _run(options: argparse.Namespace) -> int:
     )
     key = options.api_key or os.environ.get("INTERNLM_API_KEY") or None
     engine = Engine.from_folder(
-        folder, options.dtype, options.device, session_length=options.session_length
+        folder,
+        options.dtype,
+        options.device,
+        session_length=options.session_length,
+        max_batch=settings.max_running,
     )
     warning = None
     if engine.tokenizer is not None:

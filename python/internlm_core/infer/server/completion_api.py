@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from internlm_core.infer.server.answering import Answer, Piece
 from internlm_core.infer.server.errors import ApiError
-from internlm_core.infer.server.prompts import options_of
+from internlm_core.infer.server.prompts import sampling_of
 from internlm_core.infer.server.streaming import merged, sse
 
 if TYPE_CHECKING:
@@ -48,16 +48,14 @@ class CompletionCall:
         jobs = [
             (
                 ids,
-                options_of(
+                sampling_of(
                     request,
                     settings,
                     prompt_tokens=len(ids),
                     session=service.session,
                     max_tokens=request.max_tokens or _MAX_TOKENS,
-                    stop_ids=service.stop_ids,
-                    vocab_size=tokenizer.vocab_size,
                     number=number,
-                    top_log_probs=request.logprobs or 0,
+                    logprobs=request.logprobs,
                 ),
             )
             for ids in self._prompts

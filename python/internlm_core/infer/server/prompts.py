@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from internlm_core import chat
 from internlm_core.infer.sampling import SamplingParams
-from internlm_core.infer.server.backend import Options
 from internlm_core.infer.server.errors import ApiError
 from internlm_core.infer.server.protocol import NamedChoice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from internlm_core.infer.server.protocol import ChatRequest, CompletionRequest
+    from internlm_core.infer.server.protocol import (
+        ChatRequest,
+        CompletionRequest,
+        FunctionTool,
+        ResponseFormat,
+    )
     from internlm_core.infer.server.settings import ServerSettings
     from internlm_core.tokenizer import Tokenizer
 
-__all__ = ["INTERPRETER_SYSTEM", "Prompt", "chat_prompt", "options_of", "render_messages"]
+__all__ = ["INTERPRETER_SYSTEM", "Prompt", "chat_prompt", "render_messages", "sampling_of"]
 
 INTERPRETER_SYSTEM = (
     "A Python interpreter with a state that lasts is at hand. Send it code when computing, data, files or"
@@ -35,12 +39,16 @@ class Prompt:
     Attributes:
         ids: The prompt, ending with `forced`.
         forced: The beginning of the answer where a call must be made.
+        schema: What the engine must write after `forced`; None where it is free.
+        closing: Ids that complete such an answer.
         tools: Names that may be called.
         interpreter: Whether code may be sent to the interpreter.
     """
 
     ids: list[int]
     forced: tuple[int, ...] = ()
+    schema: dict[str, Any] | bool | None = None
+    closing: tuple[int, ...] = ()
     tools: frozenset[str] = frozenset()
     interpreter: bool = False
 
@@ -79,8 +87,17 @@ def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, dialect: str) -> Pro
         messages.insert(leading, turn)
     tools = [f.model_dump(exclude_none=True, exclude={"strict"}) for f in functions]
     ids = render_messages(messages, tools, tokenizer, dialect)
-    forced = _forced(choice, names, interpreter, tokenizer)
-    return Prompt([*ids, *forced], forced, names, interpreter)
+    forced, schema, closing = _forced(choice, functions, interpreter, tokenizer)
+    if schema is None and request.response_format is not None:
+        schema = _answer_schema(request.response_format)
+    return Prompt([*ids, *forced], forced, schema, closing, names, interpreter)
+
+
+def _answer_schema(wanted: ResponseFormat) -> dict[str, Any] | bool | None:
+    if wanted.json_schema is None:
+        return True if wanted.type == "json_object" else None
+    schema = wanted.json_schema.schema_
+    return {} if schema is None else schema
 
 
 def _is_interpreter_turn(message: dict[str, Any]) -> bool:
@@ -89,15 +106,23 @@ def _is_interpreter_turn(message: dict[str, Any]) -> bool:
 
 
 def _forced(
-    choice: str | NamedChoice, names: frozenset[str], interpreter: bool, tokenizer: Tokenizer
-) -> tuple[int, ...]:
-    """The beginning of the call that a tool choice asks for."""
+    choice: str | NamedChoice,
+    functions: Sequence[FunctionTool],
+    interpreter: bool,
+    tokenizer: Tokenizer,
+) -> tuple[tuple[int, ...], dict[str, Any] | None, tuple[int, ...]]:
+    """Beginning, schema and end of the call that a tool choice asks for."""
     if choice in ("none", "auto"):
-        return ()
+        return (), None, ()
     control = chat.ControlIds.of(tokenizer)
+
+    def encode(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer.encode_ordinary(text).tolist())
+
     if isinstance(choice, NamedChoice):
         name = choice.function.name
-        if name not in names:
+        named = next((f for f in functions if f.name == name), None)
+        if named is None:
             raise ApiError(
                 400,
                 f"tool_choice names {name!r}, which is not in tools",
@@ -105,34 +130,47 @@ def _forced(
                 "tool_choice",
             )
         start = f'\n{{"name": {json.dumps(name, ensure_ascii=False)}, "parameters": '
-        return (
-            control.action_start,
-            control.plugin,
-            *tokenizer.encode_ordinary(start.rstrip(" ")).tolist(),
-        )
-    if not names and not interpreter:
+        forced = (control.action_start, control.plugin, *encode(start))
+        return forced, _arguments_schema(named), (*encode("}"), control.action_end)
+    if functions:
+        calls = [
+            {
+                "type": "object",
+                "properties": {"name": {"const": f.name}, "parameters": _arguments_schema(f)},
+                "required": ["name", "parameters"],
+                "additionalProperties": False,
+            }
+            for f in functions
+        ]
+        forced = (control.action_start, control.plugin, *encode("\n"))
+        return forced, {"anyOf": calls}, (control.action_end,)
+    if not interpreter:
         raise ApiError(400, "tool_choice 'required' needs tools", "invalid_value", "tool_choice")
-    if not names:
-        return (control.action_start, control.interpreter)
-    return (control.action_start, control.plugin) if not interpreter else (control.action_start,)
+    return (control.action_start, control.interpreter), None, ()
 
 
-def options_of(
+def _arguments_schema(function: FunctionTool) -> dict[str, Any]:
+    return {"type": "object", **(function.parameters or {})}
+
+
+def sampling_of(
     request: ChatRequest | CompletionRequest,
     settings: ServerSettings,
     *,
     prompt_tokens: int,
     session: int,
     max_tokens: int,
-    stop_ids: frozenset[int],
-    vocab_size: int,
     number: int = 0,
-    top_log_probs: int = 0,
-) -> Options:
+    logprobs: int | None = None,
+    schema: dict[str, Any] | bool | None = None,
+) -> SamplingParams:
     """How one answer of a request is written; `number` tells the answers of one request apart.
 
+    Stop texts are not the engine's: they stop the content, not what stands in a call.
+
     Raises:
-        ApiError: A prompt that fills the session, or a bias for an id that does not exist.
+        ApiError: A prompt that fills the session, or a bias for what is no id.
+        InferError: A setting that the engine refuses.
     """
     most = min(session - 1, settings.max_prompt_tokens or session)
     if prompt_tokens > most:
@@ -144,25 +182,29 @@ def options_of(
         )
     bias: dict[int, float] = {}
     for key, value in (request.logit_bias or {}).items():
-        token = int(key) if key.isascii() and key.isdigit() and len(key) < 12 else vocab_size
-        if token >= vocab_size:
+        if not (key.isascii() and key.isdigit() and len(key) < 12):
             raise ApiError(
                 400, f"logit_bias: {key!r} is no id of a token", "invalid_value", "logit_bias"
             )
-        bias[token] = value
-    temperature = settings.temperature if request.temperature is None else request.temperature
-    seed = None if request.seed is None else (request.seed + number) % 2**64
-    return Options(
-        SamplingParams(
-            max_tokens=min(max_tokens, session - prompt_tokens),
-            temperature=temperature,
-            top_k=request.top_k or 0,
-            top_p=settings.top_p if request.top_p is None else request.top_p,
-            seed=seed,
-        ),
-        stop_ids,
+        bias[int(key)] = value
+    given = {
+        name: value
+        for name in (
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+        )
+        if (value := getattr(request, name)) is not None
+    }
+    return SamplingParams(
+        max_tokens=min(max_tokens, session - prompt_tokens),
+        temperature=settings.temperature if request.temperature is None else request.temperature,
+        top_p=settings.top_p if request.top_p is None else request.top_p,
+        seed=None if request.seed is None else (request.seed + number) % 2**64,
         logit_bias=bias,
-        presence_penalty=request.presence_penalty or 0.0,
-        frequency_penalty=request.frequency_penalty or 0.0,
-        top_log_probs=top_log_probs,
+        logprobs=logprobs,
+        json_schema=schema,
+        **given,
     )

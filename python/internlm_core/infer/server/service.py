@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from internlm_core.infer.server.backend import Backend, Generation, Options
+    from internlm_core.infer.sampling import SamplingParams
+    from internlm_core.infer.server.backend import Backend, Generation
     from internlm_core.infer.server.settings import ServerSettings
     from internlm_core.tokenizer import Tokenizer
 
@@ -48,13 +49,9 @@ class Metrics:
         self.first_token = Histogram(
             "internlm_first_token_seconds", "From request to first token", registry=self.registry
         )
-        for name, words, read in (
-            ("running", "Answers being written", lambda: backend.running),
-            ("waiting", "Answers that wait for a place", lambda: backend.waiting),
-            ("cached_tokens", "Tokens held in the cache", lambda: backend.cached_tokens),
-        ):
-            gauge = Gauge(f"internlm_{name}", words, registry=self.registry)
-            gauge.set_function(read)
+        for name in backend.gauges():
+            gauge = Gauge(f"internlm_{name}", f"{name} of the engine", registry=self.registry)
+            gauge.set_function(lambda name=name: float(backend.gauges()[name]))
 
 
 @dataclass
@@ -66,7 +63,6 @@ class Service:
         tokenizer: Its tokenizer.
         settings: Limits and defaults.
         session: Most tokens of a prompt and its answer.
-        stop_ids: Ids that end an answer.
         bos: Put in front of texts; None where the model has none.
         draining: Set when the server shuts down: no new requests.
     """
@@ -75,7 +71,6 @@ class Service:
     tokenizer: Tokenizer
     settings: ServerSettings
     session: int
-    stop_ids: frozenset[int]
     bos: int | None
     draining: bool = False
 
@@ -95,20 +90,23 @@ class Service:
                 "model",
             )
 
-    def submit(self, prompts: Sequence[tuple[Sequence[int], Options]]) -> list[Generation]:
+    def submit(self, prompts: Sequence[tuple[Sequence[int], SamplingParams]]) -> list[Generation]:
         """Have answers written, all or none.
 
         Raises:
             ApiError: 429 where they would wait too long.
+            InferError: The engine refuses one.
         """
         made: list[Generation] = []
         try:
-            for ids, options in prompts:
-                made.append(self.backend.submit(ids, options))
-        except QueueFullError as error:
+            for ids, sampling in prompts:
+                made.append(self.backend.submit(ids, sampling))
+        except InferError as error:
             for generation in made:
                 generation.cancel()
-            raise ApiError(429, str(error), "queue_full") from None
+            if isinstance(error, QueueFullError):
+                raise ApiError(429, str(error), "queue_full") from None
+            raise
         self.metrics.prompt_tokens.inc(sum(len(ids) for ids, _ in prompts))
         return made
 
