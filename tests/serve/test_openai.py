@@ -61,7 +61,8 @@ def test_a_stream_is_the_whole_answer(real: Any) -> None:
     assert text == whole.choices[0].message.content
     assert last.choices[0].finish_reason == "length"
     assert stream[-1].choices == []
-    assert stream[-1].usage == whole.usage
+    counts = {"prompt_tokens", "completion_tokens", "total_tokens"}
+    assert stream[-1].usage.model_dump(include=counts) == whole.usage.model_dump(include=counts)
     assert all(chunk.usage is None for chunk in stream[:-1])
     assert {chunk.id for chunk in stream} == {stream[0].id}
     # Without being asked for there is no usage.
@@ -270,6 +271,11 @@ def test_the_interpreter(scripted: Any) -> None:
     [call] = message.tool_calls
     assert call.function.name == "code_interpreter"
     assert json.loads(call.function.arguments) == {"code": "print('潮')"}
+    # The code as it was written, beside what OpenAI's clients know.
+    [written] = message.interpreter_calls
+    assert written["id"] == call.id
+    assert written["code"] == "print('潮')"
+    assert written["text"] == "```python\nprint('潮')\n```"
     prompt = scripted.tokenizer.decode(scripted.backend.asked[0][0])
     assert "<|im_start|>system name=<|interpreter|>\nA Python interpreter" in prompt
     result = {"role": "tool", "tool_call_id": call.id, "content": "潮"}
@@ -380,3 +386,57 @@ def test_a_random_model_makes_the_call_it_must(real: Any) -> None:
         assert reply.choices[0].finish_reason == "tool_calls"
     assert call.function.name == "set"
     assert json.loads(call.function.arguments)["n"] in (1, 2)
+    both = {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}}
+    with pytest.raises(openai.BadRequestError, match="can't call tools"):
+        ask(real.openai(), tools=[TOOL], response_format=both)
+
+
+def test_schemas_of_several_functions_share_their_definitions(real: Any) -> None:
+    kind = {"enum": ["ebb", "flood"]}
+
+    def function(name: str, definition: Any) -> dict[str, Any]:
+        parameters = {
+            "properties": {"tide": {"$ref": "#/$defs/Tide"}},
+            "required": ["tide"],
+            "additionalProperties": False,
+            "$defs": {"Tide": definition},
+        }
+        return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+    tools = [function("a", kind), function("b", kind)]
+    reply = ask(real.openai(), tools=tools, tool_choice="required", max_tokens=100, seed=3)
+    [call] = reply.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments)["tide"] in ("ebb", "flood")
+    tools = [function("a", kind), function("b", {"enum": ["neap"]})]
+    with pytest.raises(openai.BadRequestError, match="'Tide'"):
+        ask(real.openai(), tools=tools, tool_choice="required")
+
+
+def test_what_others_add(real: Any) -> None:
+    """Settings beyond OpenAI's API, by the names that vLLM and SGLang use."""
+    client = real.openai()
+    plain = ask(client, max_tokens=20, temperature=0, logprobs=True)
+    entries = plain.choices[0].logprobs.content
+    stop = real.tokenizer.encode(entries[3].token).tolist()
+    assert len(stop) == 1
+    cut = ask(client, max_tokens=20, temperature=0, extra_body={"stop_token_ids": stop})
+    assert cut.choices[0].finish_reason == "stop"
+    assert plain.choices[0].message.content.startswith(cut.choices[0].message.content)
+    assert cut.usage.completion_tokens <= 4
+    end = {str(real.tokenizer.special_tokens["<|im_end|>"]): 100}
+    assert ask(client, max_tokens=9, logit_bias=end).usage.completion_tokens == 1
+    on = ask(client, max_tokens=9, logit_bias=end, extra_body={"ignore_eos": True})
+    assert on.choices[0].finish_reason == "length" or on.usage.completion_tokens > 1
+    varied = {"top_k": 3, "min_p": 0.1, "repetition_penalty": 1.3}
+    assert ask(client, max_tokens=20, seed=1, extra_body=varied).choices[0].message.content
+    for name, value in (("min_p", 2), ("repetition_penalty", 0), ("stop_token_ids", [10**6])):
+        with pytest.raises(openai.BadRequestError, match=name.split("_token")[0]):
+            ask(client, extra_body={name: value})
+
+
+def test_a_known_prompt_is_found_in_the_cache(real: Any) -> None:
+    long = [{"role": "user", "content": "the tide rises and falls " * 8}]
+    first, second = (ask(real.openai(), long, max_tokens=2).usage for _ in range(2))
+    assert second.prompt_tokens_details.cached_tokens >= 16
+    assert second.prompt_tokens_details.cached_tokens < second.prompt_tokens
+    assert first.prompt_tokens == second.prompt_tokens

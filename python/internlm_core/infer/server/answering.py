@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from internlm_core.infer.server.backend import Generation, Token
     from internlm_core.tokenizer import Tokenizer
 
-__all__ = ["Answer", "Piece", "log_prob_entry"]
+__all__ = ["Answer", "Piece", "log_prob_entry", "usage_of"]
 
 
 @dataclass
@@ -27,6 +27,8 @@ class Piece:
     Attributes:
         text: More of the content.
         calls: Complete calls, in OpenAI's form.
+        interpreter_calls: Those of them that are code for the interpreter: id, code, and the text as
+            written, with its fence.
         warnings: Blocks that are no calls.
         log_probs: One entry a token that was read since the last piece.
         finish_reason: None but in the last piece: `stop`, `length` or `tool_calls`.
@@ -34,6 +36,7 @@ class Piece:
 
     text: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
+    interpreter_calls: list[dict[str, str]] = field(default_factory=list)
     warnings: list[dict[str, str]] = field(default_factory=list)
     log_probs: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
@@ -81,7 +84,7 @@ class Answer:
             self._parser.push(forced)
         self._entries: list[dict[str, Any]] = []
         self._calls = 0
-        self.completion_tokens = 0
+        self.completion_tokens = self.cached_tokens = 0
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Pieces as they come; the last, and only it, has a finish reason."""
@@ -89,6 +92,7 @@ class Answer:
         try:
             async for token in self._generation:
                 self.completion_tokens += 1
+                self.cached_tokens = max(self.cached_tokens, token.cached_tokens)
                 if self._log_probs and not token.end:
                     self._entries.append(log_prob_entry(self._tokenizer, token))
                 # An end token is no text; what it means in a chat the parser knows.
@@ -126,7 +130,11 @@ class Answer:
             if isinstance(event, chat.Call):
                 if self._calls and not self._parallel:
                     continue
-                piece.calls.append(_wrapped(event, self._calls))
+                made = _wrapped(event, self._calls)
+                piece.calls.append(made)
+                if event.kind == "interpreter":
+                    code = {"code": chat.code_of(event.arguments), "text": event.arguments}
+                    piece.interpreter_calls.append({"id": made["id"], **code})
                 self._calls += 1
                 closed = True
                 if not self._parallel:
@@ -174,6 +182,18 @@ def _wrapped(call: chat.Call, index: int) -> dict[str, Any]:
         "id": f"call_{uuid.uuid4().hex[:24]}",
         "type": "function",
         "function": {"name": name, "arguments": arguments},
+    }
+
+
+def usage_of(prompt_tokens: int, answers: Sequence[Answer]) -> dict[str, Any]:
+    """OpenAI's usage object."""
+    written = sum(answer.completion_tokens for answer in answers)
+    cached = max((answer.cached_tokens for answer in answers), default=0)
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": written,
+        "total_tokens": prompt_tokens + written,
+        "prompt_tokens_details": {"cached_tokens": cached},
     }
 
 

@@ -31,6 +31,7 @@ class Token:
         top: The likeliest ids and their log p, likeliest first.
         finish_reason: None but with the last: `stop` or `length`.
         end: Whether it is an end id, which is no part of the text.
+        cached_tokens: With the last: tokens of the prompt that were found in the cache.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Token:
     top: tuple[tuple[int, float], ...] = ()
     finish_reason: str | None = None
     end: bool = False
+    cached_tokens: int = 0
 
 
 class Generation(Protocol):
@@ -83,6 +85,7 @@ class _FromHandle:
                     () if scored is None else scored.top,
                     event.finish_reason if last else None,
                     end=last and event.stop == token and isinstance(event.stop, int),
+                    cached_tokens=event.cached_tokens,
                 )
 
     def cancel(self) -> None:

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from internlm_core.infer.server.answering import Answer, Piece
+from internlm_core.infer.server.answering import Answer, Piece, usage_of
 from internlm_core.infer.server.errors import ApiError
 from internlm_core.infer.server.prompts import chat_prompt, sampling_of
 from internlm_core.infer.server.streaming import merged, sse
@@ -84,15 +84,9 @@ class ChatCall:
             "system_fingerprint": f"{settings.dialect}-{tokenizer.fingerprint[:12]}",
         }
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens read and written so far."""
-        prompt = len(self._prompt.ids)
-        written = sum(answer.completion_tokens for answer in self._answers)
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": written,
-            "total_tokens": prompt + written,
-        }
+        return usage_of(len(self._prompt.ids), self._answers)
 
     async def complete(self, connection: Request) -> dict[str, Any]:
         """The whole answer."""
@@ -118,6 +112,7 @@ class ChatCall:
         async for piece in answer.pieces():
             whole.text += piece.text
             whole.calls += piece.calls
+            whole.interpreter_calls += piece.interpreter_calls
             whole.warnings += piece.warnings
             whole.log_probs += piece.log_probs
             whole.finish_reason = piece.finish_reason
@@ -131,6 +126,8 @@ class ChatCall:
                 {key: value for key, value in call.items() if key != "index"}
                 for call in whole.calls
             ]
+        if whole.interpreter_calls:
+            message["interpreter_calls"] = whole.interpreter_calls
         if whole.warnings:
             message["warnings"] = whole.warnings
         log_probs = {"content": whole.log_probs, "refusal": None}
@@ -172,6 +169,8 @@ class ChatCall:
                 delta["content"] = piece.text
             if piece.calls:
                 delta["tool_calls"] = piece.calls
+            if piece.interpreter_calls:
+                delta["interpreter_calls"] = piece.interpreter_calls
             if piece.warnings:
                 delta["warnings"] = piece.warnings
             yield chunk(index, delta, piece)

@@ -7,7 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from internlm_core.infer.server.answering import Answer, Piece
+from internlm_core.infer.server.answering import Answer, Piece, usage_of
 from internlm_core.infer.server.errors import ApiError
 from internlm_core.infer.server.prompts import sampling_of
 from internlm_core.infer.server.streaming import merged, sse
@@ -99,15 +99,9 @@ class CompletionCall:
     def _text(self, prompt: str | list[int]) -> str:
         return prompt if isinstance(prompt, str) else self._service.tokenizer.decode(prompt)
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens read and written so far."""
-        prompt = sum(map(len, self._prompts))
-        written = sum(answer.completion_tokens for answer in self._answers)
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": written,
-            "total_tokens": prompt + written,
-        }
+        return usage_of(sum(map(len, self._prompts)), self._answers)
 
     async def complete(self, connection: Request) -> dict[str, Any]:
         """The whole answer."""

@@ -88,7 +88,15 @@ def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, dialect: str) -> Pro
     tools = [f.model_dump(exclude_none=True, exclude={"strict"}) for f in functions]
     ids = render_messages(messages, tools, tokenizer, dialect)
     forced, schema, closing = _forced(choice, functions, interpreter, tokenizer)
-    if schema is None and request.response_format is not None:
+    if request.response_format is not None and request.response_format.type != "text":
+        if offered:
+            raise ApiError(
+                400,
+                "response_format: an answer of a prescribed form can't call tools; leave one of them"
+                " out, or set tool_choice to 'none'",
+                "invalid_value",
+                "response_format",
+            )
         schema = _answer_schema(request.response_format)
     return Prompt([*ids, *forced], forced, schema, closing, names, interpreter)
 
@@ -96,8 +104,8 @@ def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, dialect: str) -> Pro
 def _answer_schema(wanted: ResponseFormat) -> dict[str, Any] | bool | None:
     if wanted.json_schema is None:
         return True if wanted.type == "json_object" else None
-    schema = wanted.json_schema.schema_
-    return {} if schema is None else schema
+    # No schema, or an empty one, still means JSON.
+    return wanted.json_schema.schema_ or True
 
 
 def _is_interpreter_turn(message: dict[str, Any]) -> bool:
@@ -133,17 +141,8 @@ def _forced(
         forced = (control.action_start, control.plugin, *encode(start))
         return forced, _arguments_schema(named), (*encode("}"), control.action_end)
     if functions:
-        calls = [
-            {
-                "type": "object",
-                "properties": {"name": {"const": f.name}, "parameters": _arguments_schema(f)},
-                "required": ["name", "parameters"],
-                "additionalProperties": False,
-            }
-            for f in functions
-        ]
         forced = (control.action_start, control.plugin, *encode("\n"))
-        return forced, {"anyOf": calls}, (control.action_end,)
+        return forced, _calls_schema(functions), (control.action_end,)
     if not interpreter:
         raise ApiError(400, "tool_choice 'required' needs tools", "invalid_value", "tool_choice")
     return (control.action_start, control.interpreter), None, ()
@@ -151,6 +150,32 @@ def _forced(
 
 def _arguments_schema(function: FunctionTool) -> dict[str, Any]:
     return {"type": "object", **(function.parameters or {})}
+
+
+def _calls_schema(functions: Sequence[FunctionTool]) -> dict[str, Any]:
+    """Any one call. Definitions move to the root, which references start from."""
+    calls: list[dict[str, Any]] = []
+    root: dict[str, dict[str, Any]] = {}
+    for function in functions:
+        arguments = _arguments_schema(function)
+        for key in ("$defs", "definitions"):
+            for name, definition in arguments.pop(key, {}).items():
+                if root.setdefault(key, {}).setdefault(name, definition) != definition:
+                    raise ApiError(
+                        400,
+                        f"tools: two functions define {name!r} in {key}, each its own way: rename one",
+                        "invalid_value",
+                        "tools",
+                    )
+        calls.append(
+            {
+                "type": "object",
+                "properties": {"name": {"const": function.name}, "parameters": arguments},
+                "required": ["name", "parameters"],
+                "additionalProperties": False,
+            }
+        )
+    return {"anyOf": calls, **root}
 
 
 def sampling_of(
@@ -206,5 +231,7 @@ def sampling_of(
         logit_bias=bias,
         logprobs=logprobs,
         json_schema=schema,
+        stop_ids=tuple(request.stop_token_ids or ()),
+        ignore_eos=bool(request.ignore_eos),
         **given,
     )

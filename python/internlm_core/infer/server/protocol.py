@@ -79,6 +79,7 @@ class StreamOptions(_Strict):
     include_obfuscation: bool | None = None
 
 
+_Id = Annotated[int, Field(ge=0, lt=2**31)]
 _Stop = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -86,7 +87,10 @@ class _Common(_Strict):
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
+    # Beyond OpenAI's API, under the names that other servers use.
     top_k: int | None = Field(default=None, ge=0, le=1_000_000)
+    stop_token_ids: Annotated[list[_Id], Field(max_length=64)] | None = None
+    ignore_eos: bool | None = None
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     n: int | None = Field(default=None, ge=1, le=16)
