@@ -376,8 +376,8 @@ def test_a_random_model_makes_the_call_it_must(real: Any) -> None:
     named = {"type": "function", "function": {"name": "set"}}
     for choice in ("required", named):
         reply = ask(
-            real.openai(), tools=tools, tool_choice=choice, max_tokens=200, seed=2, top_k=5,
-            logit_bias={str(real.tokenizer.encode('"')[0]): 5},
+            real.openai(), tools=tools, tool_choice=choice, max_tokens=300, seed=2,
+            logit_bias={str(real.tokenizer.encode('"')[0]): 5}, extra_body={"top_k": 5},
         )  # fmt: skip
         message = reply.choices[0].message
         [call] = message.tool_calls

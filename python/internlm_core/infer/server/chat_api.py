@@ -55,6 +55,7 @@ class ChatCall:
                         prompt_tokens=len(self._prompt.ids),
                         session=service.session,
                         max_tokens=limit,
+                        vocab_size=tokenizer.vocab_size,
                         number=number,
                         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
                         schema=self._prompt.schema,

@@ -54,6 +54,7 @@ class CompletionCall:
                     prompt_tokens=len(ids),
                     session=service.session,
                     max_tokens=request.max_tokens or _MAX_TOKENS,
+                    vocab_size=tokenizer.vocab_size,
                     number=number,
                     logprobs=request.logprobs,
                 ),

@@ -185,6 +185,7 @@ def sampling_of(
     prompt_tokens: int,
     session: int,
     max_tokens: int,
+    vocab_size: int,
     number: int = 0,
     logprobs: int | None = None,
     schema: dict[str, Any] | bool | None = None,
@@ -194,7 +195,7 @@ def sampling_of(
     Stop texts are not the engine's: they stop the content, not what stands in a call.
 
     Raises:
-        ApiError: A prompt that fills the session, or a bias for what is no id.
+        ApiError: A prompt that fills the session, or an id that is none.
         InferError: A setting that the engine refuses.
     """
     most = min(session - 1, settings.max_prompt_tokens or session)
@@ -207,11 +208,19 @@ def sampling_of(
         )
     bias: dict[int, float] = {}
     for key, value in (request.logit_bias or {}).items():
-        if not (key.isascii() and key.isdigit() and len(key) < 12):
+        if not (key.isascii() and key.isdigit() and len(key) < 12) or int(key) >= vocab_size:
             raise ApiError(
                 400, f"logit_bias: {key!r} is no id of a token", "invalid_value", "logit_bias"
             )
         bias[int(key)] = value
+    for token in request.stop_token_ids or ():
+        if token >= vocab_size:
+            raise ApiError(
+                400,
+                f"stop_token_ids: {token} is no id of a token",
+                "invalid_value",
+                "stop_token_ids",
+            )
     given = {
         name: value
         for name in (
