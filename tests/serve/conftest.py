@@ -188,6 +188,13 @@ def real(make_engine: Callable[..., Engine]) -> Iterator[Served]:
         yield served
 
 
+@pytest.fixture(scope="module")
+def roomy(make_engine: Callable[..., Engine]) -> Iterator[Served]:
+    """The same with a longer session: lists of tools are long in a small vocabulary."""
+    with running(make_engine(session_length=4096)) as served:
+        yield served
+
+
 @pytest.fixture
 def scripted(engine: Engine) -> Iterator[Served]:
     """Says what `say` was given."""

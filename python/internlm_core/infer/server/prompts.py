@@ -87,6 +87,7 @@ def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, dialect: str) -> Pro
         messages.insert(leading, turn)
     tools = [f.model_dump(exclude_none=True, exclude={"strict"}) for f in functions]
     ids = render_messages(messages, tools, tokenizer, dialect)
+    schema: dict[str, Any] | bool | None
     forced, schema, closing = _forced(choice, functions, interpreter, tokenizer)
     if request.response_format is not None and request.response_format.type != "text":
         if offered:

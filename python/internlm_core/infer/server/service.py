@@ -14,7 +14,7 @@ from internlm_core.infer.server.backend import QueueFullError
 from internlm_core.infer.server.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from starlette.requests import Request
 
@@ -49,9 +49,13 @@ class Metrics:
         self.first_token = Histogram(
             "internlm_first_token_seconds", "From request to first token", registry=self.registry
         )
+
+        def read(name: str) -> Callable[[], float]:
+            return lambda: float(backend.gauges()[name])
+
         for name in backend.gauges():
             gauge = Gauge(f"internlm_{name}", f"{name} of the engine", registry=self.registry)
-            gauge.set_function(lambda name=name: float(backend.gauges()[name]))
+            gauge.set_function(read(name))
 
 
 @dataclass
