@@ -11,7 +11,12 @@ from typing import Any
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    Response,
+    StreamingResponse,
+)
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -181,7 +186,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             "uptime": int(time.time()) - service.created,
         }
 
-    @app.get("/metrics", dependencies=keyed, responses=responses(401))
+    @app.get(
+        "/metrics",
+        dependencies=keyed,
+        responses={
+            **responses(401),
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        },
+    )
     async def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

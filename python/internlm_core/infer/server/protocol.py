@@ -92,7 +92,7 @@ class _Common(_Strict):
     stop_token_ids: Annotated[list[_Id], Field(max_length=64)] | None = None
     ignore_eos: bool | None = None
     min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    repetition_penalty: float | None = Field(default=None, ge=0.01, le=10)
     n: int | None = Field(default=None, ge=1, le=16)
     stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = None
     seed: int | None = Field(default=None, ge=-_SEED, lt=_SEED)
