@@ -179,10 +179,11 @@ def test_prescribed_forms(engine: Engine, settings: dict[str, Any]) -> None:
 def test_a_form_holds_in_company_and_after_stepping_back(
     random_model: InternLM2, small_tokenizer: Tokenizer, engine: Engine
 ) -> None:
-    settings = [SamplingParams(max_tokens=60, json_schema=SCHEMA), SamplingParams(max_tokens=100)]
-    wanted = [engine.generate(p, s)[0] for p, s in zip("xy", settings, strict=True)]
-    tight = Engine(random_model, small_tokenizer, cache_tokens=112, step_tokens=9)
-    found = tight.generate(["x", "y"], settings)
+    # What comes last steps back: the prescribed one.
+    settings = [SamplingParams(max_tokens=60), SamplingParams(max_tokens=60, json_schema=SCHEMA)]
+    wanted = [engine.generate(p, s)[0] for p, s in zip("yx", settings, strict=True)]
+    tight = Engine(random_model, small_tokenizer, cache_tokens=64, step_tokens=9)
+    found = tight.generate(["y", "x"], settings)
     assert [a.ids for a in found] == [a.ids for a in wanted]
     assert tight.stats.preemptions > 0
 
