@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +9,15 @@ import numpy as np
 
 from internlm_core import chat
 from internlm_core._progress import console
-from internlm_core.errors import InferError, ModelError
+from internlm_core.errors import InferError
 from internlm_core.infer.blocks import BlockPool
-from internlm_core.infer.constrain import Grammars
+from internlm_core.infer.intake import Intake, as_list, is_id, params_of
 from internlm_core.infer.loading import automatic_blocks, make_runner, read
 from internlm_core.infer.loop import Loop
 from internlm_core.infer.request import Chunk, Completion, Handle, Sequence
 from internlm_core.infer.runner import PAGE
-from internlm_core.infer.sampling import Sampler, SamplingParams
+from internlm_core.infer.sampling import SamplingParams
 from internlm_core.infer.scheduler import Scheduler
-from internlm_core.infer.text import TextWriter
 from internlm_core.model import InternLM2, load
 from internlm_core.model.runs import model_folder
 from internlm_core.tokenizer import Tokenizer
@@ -113,18 +111,14 @@ class Engine:
             )
         self._pool = BlockPool(blocks, PAGE)
         scheduler = Scheduler(self._pool, max_batch, step_tokens, prefix_cache=prefix_cache)
-        special = {} if tokenizer is None else tokenizer.special_tokens
         # A vocabulary padded for the hardware has ids that stand for nothing: never drawn.
         known = self.config.vocab_size
         if tokenizer is not None:
             known = min(known, tokenizer.vocab_size)
-        self._known = known
-        self._hidden = frozenset(special.values())
-        ends = {special[name] for name in ("</s>", "<|im_end|>") if name in special}
-        self._stop_ids = frozenset(self.config.stop_ids) | ends
         self._loop = Loop(runner, scheduler, known)
-        self._numbers = itertools.count()
-        self._grammars: Grammars | None = None
+        self._intake = Intake(
+            self.config, tokenizer, self.session_length, blocks * PAGE, known, self._loop.cancel
+        )
         weakref.finalize(self, self._loop.stop)
 
     @classmethod
@@ -191,14 +185,8 @@ class Engine:
             InferError: A setting is out of range, the prompt fills the session, or a schema can't be
                 used.
         """
-        params = _params(sampling, settings)
-        ids = self.encode(prompt)
-        conversation = _is_conversation(prompt)
-        name = f"request-{next(self._numbers)}" if request_id is None else request_id
-        handle = Handle(name, params.n, self._loop.cancel)
-        self._loop.submit(
-            [self._sequence(handle, ids, params, i, conversation) for i in range(params.n)]
-        )
+        handle, sequences = self._intake.request(prompt, params_of(sampling, settings), request_id)
+        self._loop.submit(sequences)
         return handle
 
     def generate(
@@ -224,23 +212,24 @@ class Engine:
         Raises:
             InferError: A setting is out of range, or a prompt fills the session.
         """
-        many = _as_list(prompts)
+        many = as_list(prompts)
         if isinstance(sampling, (list, tuple)):
             chosen = list(sampling)
         else:
             seeds: list[Any] = [seed] * len(many)
-            if seed is not None and not _is_id(seed):
+            if seed is not None and not is_id(seed):
                 seeds = list(seed)  # type: ignore[arg-type]
             if len(seeds) != len(many):
                 raise InferError(f"{len(seeds)} seeds for {len(many)} prompts: one, or one each")
             given = [{} if s is None else {"seed": int(s)} for s in seeds]
-            chosen = [_params(sampling, settings | s) for s in given]  # type: ignore[arg-type]
+            chosen = [params_of(sampling, settings | s) for s in given]  # type: ignore[arg-type]
         if len(chosen) != len(many):
             raise InferError(f"{len(chosen)} settings for {len(many)} prompts: one, or one each")
-        handles: list[Handle] = []
+        requests = [self._intake.request(p, params) for p, params in zip(many, chosen, strict=True)]
+        # All at once: one bad prompt stops all before any work, and the steps are the same each time.
+        self._loop.submit([sequence for _, sequences in requests for sequence in sequences])
+        handles = [handle for handle, _ in requests]
         try:
-            for prompt, params in zip(many, chosen, strict=True):
-                handles.append(self.submit(prompt, params))
             return [done for handle in handles for done in _collect(handle)]
         except BaseException:
             for handle in handles:
@@ -256,7 +245,7 @@ class Engine:
         what may be the start of a stop text is held back until it is clear. Closing the iterator
         ends the request.
         """
-        params = _params(sampling, settings)
+        params = params_of(sampling, settings)
         if params.n != 1:
             raise InferError(f"n={params.n}: a stream is of one answer; use submit")
         handle = self.submit(prompt, params)
@@ -299,13 +288,13 @@ class Engine:
         lists = [np.asarray(ids, np.int64).tolist() for ids in sequences]
         work = []
         for number, ids in enumerate(lists):
-            self._check_ids(ids)
+            self._intake.check_ids(ids)
             if len(ids) > self.session_length:
                 raise InferError(
                     f"list {number} has {len(ids)} tokens, the session {self.session_length}: cut it,"
                     " or load the engine with a larger session_length"
                 )
-            self._check_room(len(ids))
+            self._intake.check_room(len(ids))
             handle = Handle(f"score-{number}", 1, self._loop.cancel)
             score = np.zeros(max(0, len(ids) - 1), np.float32)
             work.append(Sequence(handle, ids, SamplingParams(), score=score))
@@ -366,84 +355,7 @@ class Engine:
         Raises:
             InferError: A text without a tokenizer, or an empty prompt.
         """
-        if not isinstance(prompt, str) and not _is_conversation(prompt):
-            given = [int(i) for i in prompt]  # type: ignore[arg-type]
-            if not given:
-                raise InferError("the prompt is empty: give at least one token")
-            return given
-        if self.tokenizer is None:
-            raise InferError("there is no tokenizer.json in the model's folder: give ids")
-        if isinstance(prompt, str):
-            bos = self.config.bos_token_id
-            text: list[int] = self.tokenizer.encode_ordinary(prompt).tolist()
-            if bos is None and not text:
-                raise InferError("the prompt is empty: give at least one token")
-            return text if bos is None else [bos, *text]
-        segments = chat.render(prompt, tokenizer=self.tokenizer, add_generation_prompt=True)  # type: ignore[arg-type]
-        rendered: list[int] = chat.flatten(segments)[0].tolist()
-        return rendered
-
-    def _check_ids(self, ids: list[int]) -> None:
-        entries = self.config.vocab_size
-        if ids and not (min(ids) >= 0 and max(ids) < entries):
-            raise ModelError(
-                f"ids run from {min(ids)} to {max(ids)}, the vocabulary has {entries} entries; were"
-                " they made with this model's tokenizer?"
-            )
-
-    def _check_room(self, tokens: int) -> None:
-        room = self._pool.count * PAGE
-        if tokens > room:
-            raise InferError(
-                f"{tokens} tokens may be needed and the cache holds {room}: lower max_tokens, or load"
-                " the engine with more cache_tokens"
-            )
-
-    def _sequence(
-        self, handle: Handle, ids: list[int], params: SamplingParams, index: int, conversation: bool
-    ) -> Sequence:
-        room = self.session_length - len(ids)
-        if room < 1:
-            raise InferError(
-                f"the prompt has {len(ids)} tokens, the session {self.session_length}: shorten it,"
-                " or load the engine with a larger session_length"
-            )
-        self._check_ids(ids)
-        self._check_ids([*params.stop_ids, *params.logit_bias])
-        if unknown := [i for i in params.logit_bias if i >= self._known]:
-            raise InferError(f"logit_bias: id {unknown[0]} stands for nothing in the vocabulary")
-        if params.stop and self.tokenizer is None:
-            raise InferError("stop texts need a tokenizer.json in the model's folder: use stop_ids")
-        stops = set(params.stop_ids)
-        if not params.ignore_eos:
-            stops |= self._stop_ids
-            if conversation and self.tokenizer is not None:
-                stops |= set(chat.stop_ids(chat.ControlIds.of(self.tokenizer)))
-        limit = min(params.max_tokens, room)
-        self._check_room(len(ids) + limit)
-        constraint = None
-        if params.constrained:
-            if self.tokenizer is None:
-                raise InferError("a prescribed form needs a tokenizer.json in the model's folder")
-            if self._grammars is None:
-                self._grammars = Grammars(self.tokenizer, self._stop_ids)
-            constraint = self._grammars.constraint(params)
-        return Sequence(
-            handle,
-            ids,
-            params,
-            index,
-            sampler=Sampler(params, index, ids, constraint),
-            writer=TextWriter(self.tokenizer, self._hidden, params.stop),
-            stop_ids=frozenset(stops),
-            limit=limit,
-        )
-
-
-def _params(sampling: SamplingParams | None, settings: dict[str, Any]) -> SamplingParams:
-    if sampling is None:
-        return SamplingParams(**settings)
-    return SamplingParams(**(sampling.model_dump() | settings)) if settings else sampling
+        return self._intake.encode(prompt)
 
 
 def _collect(handle: Handle) -> list[Completion]:
@@ -467,18 +379,3 @@ def _collect(handle: Handle) -> list[Completion]:
             )
         )
     return done
-
-
-def _is_conversation(prompt: Any) -> bool:
-    return not isinstance(prompt, str) and len(prompt) > 0 and isinstance(prompt[0], dict)
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, np.integer))
-
-
-def _as_list(prompts: Prompt | Many[Prompt]) -> list[Any]:
-    single = isinstance(prompts, str) or (
-        len(prompts) > 0 and isinstance(prompts[0], (dict, int, np.integer))
-    )
-    return [prompts] if single else list(prompts)
