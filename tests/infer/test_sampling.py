@@ -82,3 +82,13 @@ def test_any_cutting_finds_the_same_stop(text: str, stops: list[str], cuts: list
         assert text[len(shown) :].startswith(matcher.found)
         assert not any(stop in shown for stop in stops)
         assert held == ""
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-30, 1e300])
+def test_temperatures_at_the_ends(temperature: float) -> None:
+    logits = np.array([1.0, 3.0, -np.inf, 2.0], np.float32)
+    ids, weights = candidates(logits, temperature)
+    assert np.isfinite(weights).all()
+    assert ids[weights.argmax()] == 1
+    assert 2 not in ids
+    assert len(ids) == (1 if temperature < 1 else 3)

@@ -48,7 +48,7 @@ class SamplingParams(Config):
     et al. 2020); 1 turns it off."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Drop tokens less likely than this share of the likeliest (Nguyen et al. 2024); 0: off."""
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100)
     """Logits of tokens in prompt or answer are divided by it where positive, multiplied where
     negative (Keskar et al. 2019); 1: off."""
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
@@ -215,8 +215,10 @@ def candidates(
 
     With `top_k` or `top_p` the likeliest comes first, equal ones by id; else they come by id.
     """
-    scaled = logits.astype(np.float64) / temperature
-    weights = np.exp(scaled - scaled.max())
+    scaled = logits.astype(np.float64)
+    scaled -= scaled.max()
+    with np.errstate(over="ignore"):  # by a temperature next to nothing: only the likeliest is left
+        weights = np.exp(scaled / temperature)
     if top_k or top_p < 1:
         ids, weights = _likeliest(weights, top_k, top_p)
     else:
