@@ -5,6 +5,8 @@
 //! quantised weights: one a group, then over the groups), whatever the number of rows, the
 //! instructions or the threads. So the result for a row never depends on its company.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::Error;
@@ -131,14 +133,13 @@ impl Matrix {
         };
         let count = self.outputs.div_ceil(PANEL);
         // Enough shares that a thread which is held up holds up little, none too small to be worth it.
-        let share = count.div_ceil(8 * rayon::current_num_threads()).max(1);
+        let share = count.div_ceil(8 * rayon::current_num_threads()).next_multiple_of(4);
         let small = rows * self.inputs * self.outputs < 1 << 15;
         let target = Target { out: out.as_mut_ptr(), width: self.outputs };
         let work = |first: usize| {
-            for panel in first..(first + share).min(count) {
-                // SAFETY: `x` has `rows` rows, `out` room for them, and no two panels share outputs.
-                unsafe { tiles(level, self, panel, x, &sums, rows, target) }
-            }
+            let panels = first..(first + share).min(count);
+            // SAFETY: `x` has `rows` rows, `out` room for them, and no two panels share outputs.
+            unsafe { tiles(level, self, panels, x, &sums, rows, target) }
         };
         if small {
             (0..count).step_by(share).for_each(work);
@@ -162,12 +163,43 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 dispatch! {
-    /// One panel's outputs for all rows.
-    tiles = tiles_of(matrix: &Matrix, panel: usize, x: &[f32], sums: &[f32], rows: usize, target: Target)
+    /// The outputs of some panels for all rows.
+    tiles = tiles_of(matrix: &Matrix, panels: Range<usize>, x: &[f32], sums: &[f32], rows: usize, target: Target)
 }
 
 #[inline(always)]
 unsafe fn tiles_of<S: Simd>(
+    matrix: &Matrix,
+    panels: Range<usize>,
+    x: &[f32],
+    sums: &[f32],
+    rows: usize,
+    target: Target,
+) {
+    let mut panel = panels.start;
+    while panel < panels.end {
+        // With few rows, panels side by side, so that one addition need not wait for the last.
+        let left = panels.end - panel;
+        let wide = [4, 2].into_iter().find(|&wide| wide * rows <= S::ROWS && wide <= left);
+        let p = x.as_ptr();
+        // SAFETY: the panels and rows exist.
+        unsafe {
+            match (wide.unwrap_or(1), rows) {
+                (4, 1) => tile::<S, 1, 4>(matrix, panel, p, sums, 0, target),
+                (4, _) => tile::<S, 2, 4>(matrix, panel, p, sums, 0, target),
+                (2, 1) => tile::<S, 1, 2>(matrix, panel, p, sums, 0, target),
+                (2, 2) => tile::<S, 2, 2>(matrix, panel, p, sums, 0, target),
+                (2, 3) => tile::<S, 3, 2>(matrix, panel, p, sums, 0, target),
+                (2, _) => tile::<S, 4, 2>(matrix, panel, p, sums, 0, target),
+                _ => one_panel::<S>(matrix, panel, x, sums, rows, target),
+            }
+        }
+        panel += wide.unwrap_or(1);
+    }
+}
+
+#[inline(always)]
+unsafe fn one_panel<S: Simd>(
     matrix: &Matrix,
     panel: usize,
     x: &[f32],
@@ -182,23 +214,23 @@ unsafe fn tiles_of<S: Simd>(
         unsafe {
             let x = x.as_ptr().add(row * matrix.inputs);
             match here {
-                1 => tile::<S, 1>(matrix, panel, x, sums, row, target),
-                2 => tile::<S, 2>(matrix, panel, x, sums, row, target),
-                3 => tile::<S, 3>(matrix, panel, x, sums, row, target),
-                4 => tile::<S, 4>(matrix, panel, x, sums, row, target),
-                5 => tile::<S, 5>(matrix, panel, x, sums, row, target),
-                6 => tile::<S, 6>(matrix, panel, x, sums, row, target),
-                7 => tile::<S, 7>(matrix, panel, x, sums, row, target),
-                _ => tile::<S, 8>(matrix, panel, x, sums, row, target),
+                1 => tile::<S, 1, 1>(matrix, panel, x, sums, row, target),
+                2 => tile::<S, 2, 1>(matrix, panel, x, sums, row, target),
+                3 => tile::<S, 3, 1>(matrix, panel, x, sums, row, target),
+                4 => tile::<S, 4, 1>(matrix, panel, x, sums, row, target),
+                5 => tile::<S, 5, 1>(matrix, panel, x, sums, row, target),
+                6 => tile::<S, 6, 1>(matrix, panel, x, sums, row, target),
+                7 => tile::<S, 7, 1>(matrix, panel, x, sums, row, target),
+                _ => tile::<S, 8, 1>(matrix, panel, x, sums, row, target),
             }
         }
         row += here;
     }
 }
 
-/// `R` rows from `x` on, by one panel.
+/// `R` rows from `x` on, by `P` panels.
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize>(
+unsafe fn tile<S: Simd, const R: usize, const P: usize>(
     matrix: &Matrix,
     panel: usize,
     x: *const f32,
@@ -207,51 +239,57 @@ unsafe fn tile<S: Simd, const R: usize>(
     target: Target,
 ) {
     let k = matrix.inputs;
-    // SAFETY: the panel has `k` times PANEL weights, `x` has `R` rows of `k`.
-    let sums = unsafe {
+    let groups = k.div_ceil(GROUP);
+    // SAFETY: each panel has `k` times PANEL weights, `x` has `R` rows of `k`.
+    let found = unsafe {
         match &matrix.store {
             Store::F32(w) => {
-                let w = w.as_ptr().add(panel * k * PANEL);
-                chain::<S, _, R>(x, k, 0..k, w)
+                let w = std::array::from_fn(|p| w.as_ptr().add((panel + p) * k * PANEL));
+                chain::<S, _, R, P>(x, k, 0..k, w)
             }
             Store::Bf16(w) => {
-                let w = w.as_ptr().add(panel * k * PANEL);
-                chain::<S, _, R>(x, k, 0..k, w)
+                let w = std::array::from_fn(|p| w.as_ptr().add((panel + p) * k * PANEL));
+                chain::<S, _, R, P>(x, k, 0..k, w)
             }
             Store::Int8(w, s) => {
-                let w = w.as_ptr().add(panel * k * PANEL);
-                let groups = k.div_ceil(GROUP);
+                let w = std::array::from_fn(|p| w.as_ptr().add((panel + p) * k * PANEL));
                 let s = s.as_ptr().add(panel * groups * PANEL);
-                let mut total = [[S::splat(0.0); 2]; R];
+                let mut total = [[[S::splat(0.0); 2]; P]; R];
                 for group in 0..groups {
                     let range = group * GROUP..k.min((group + 1) * GROUP);
-                    let part = chain::<S, _, R>(x, k, range, w);
-                    for half in 0..2 {
-                        let scale = S::load(s.add(group * PANEL + half * LANES));
-                        for r in 0..R {
-                            total[r][half] = S::fma(part[r][half], scale, total[r][half]);
+                    let part = chain::<S, _, R, P>(x, k, range, w);
+                    for p in 0..P {
+                        for half in 0..2 {
+                            let at = (p * groups + group) * PANEL + half * LANES;
+                            let scale = S::load(s.add(at));
+                            for r in 0..R {
+                                let sum = &mut total[r][p][half];
+                                *sum = S::fma(part[r][p][half], scale, *sum);
+                            }
                         }
                     }
                 }
                 total
             }
             Store::Int4(w, s, z) => {
-                let w = Nibbles(w.as_ptr().add(panel * k * LANES));
-                let groups = k.div_ceil(GROUP);
+                let w = std::array::from_fn(|p| Nibbles(w.as_ptr().add((panel + p) * k * LANES)));
                 let s = s.as_ptr().add(panel * groups * PANEL);
                 let z = z.as_ptr().add(panel * groups * PANEL);
-                let mut total = [[S::splat(0.0); 2]; R];
+                let mut total = [[[S::splat(0.0); 2]; P]; R];
                 for group in 0..groups {
                     let range = group * GROUP..k.min((group + 1) * GROUP);
-                    let part = chain::<S, _, R>(x, k, range, w);
-                    for half in 0..2 {
-                        let at = group * PANEL + half * LANES;
-                        let (scale, zero) = (S::load(s.add(at)), S::load(z.add(at)));
-                        for r in 0..R {
-                            // Σ(q − z)x = Σqx − zΣx
-                            let shift = S::mul(zero, S::splat(sums[(row + r) * groups + group]));
-                            let value = S::sub(part[r][half], shift);
-                            total[r][half] = S::fma(value, scale, total[r][half]);
+                    let part = chain::<S, _, R, P>(x, k, range, w);
+                    for p in 0..P {
+                        for half in 0..2 {
+                            let at = (p * groups + group) * PANEL + half * LANES;
+                            let (scale, zero) = (S::load(s.add(at)), S::load(z.add(at)));
+                            for r in 0..R {
+                                // Σ(q − z)x = Σqx − zΣx
+                                let shift =
+                                    S::mul(zero, S::splat(sums[(row + r) * groups + group]));
+                                let value = S::sub(part[r][p][half], shift);
+                                total[r][p][half] = S::fma(value, scale, total[r][p][half]);
+                            }
                         }
                     }
                 }
@@ -259,19 +297,21 @@ unsafe fn tile<S: Simd, const R: usize>(
             }
         }
     };
-    let first = panel * PANEL;
-    let width = PANEL.min(matrix.outputs - first);
-    for (r, sums) in sums.iter().enumerate() {
-        // SAFETY: the row and the outputs from `first` on exist in `out`.
-        unsafe {
-            let to = target.out.add((row + r) * target.width + first);
-            if width == PANEL {
-                S::store(to, sums[0]);
-                S::store(to.add(LANES), sums[1]);
-            } else {
-                let (low, high) = (S::lanes(sums[0]), S::lanes(sums[1]));
-                for i in 0..width {
-                    *to.add(i) = if i < LANES { low[i] } else { high[i - LANES] };
+    for (r, of_row) in found.iter().enumerate() {
+        for (p, sums) in of_row.iter().enumerate() {
+            let first = (panel + p) * PANEL;
+            let width = PANEL.min(matrix.outputs - first);
+            // SAFETY: the row and the outputs from `first` on exist in `out`.
+            unsafe {
+                let to = target.out.add((row + r) * target.width + first);
+                if width == PANEL {
+                    S::store(to, sums[0]);
+                    S::store(to.add(LANES), sums[1]);
+                } else {
+                    let (low, high) = (S::lanes(sums[0]), S::lanes(sums[1]));
+                    for i in 0..width {
+                        *to.add(i) = if i < LANES { low[i] } else { high[i - LANES] };
+                    }
                 }
             }
         }
@@ -328,21 +368,23 @@ impl Weights for Nibbles {
 
 /// One chain of multiply-adds a result, over `range` of the inputs.
 #[inline(always)]
-unsafe fn chain<S: Simd, W: Weights, const R: usize>(
+unsafe fn chain<S: Simd, W: Weights, const R: usize, const P: usize>(
     x: *const f32,
     stride: usize,
-    range: std::ops::Range<usize>,
-    weights: W,
-) -> [[S::V; 2]; R] {
+    range: Range<usize>,
+    weights: [W; P],
+) -> [[[S::V; 2]; P]; R] {
     // SAFETY: `x` has `R` rows of `stride`, and `range` lies inside.
     unsafe {
-        let mut sums = [[S::splat(0.0); 2]; R];
+        let mut sums = [[[S::splat(0.0); 2]; P]; R];
         for i in range {
-            let (low, high) = weights.of::<S>(i);
-            for (r, sum) in sums.iter_mut().enumerate() {
-                let x = S::splat(*x.add(r * stride + i));
-                sum[0] = S::fma(x, low, sum[0]);
-                sum[1] = S::fma(x, high, sum[1]);
+            for p in 0..P {
+                let (low, high) = weights[p].of::<S>(i);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*x.add(r * stride + i));
+                    sum[p][0] = S::fma(x, low, sum[p][0]);
+                    sum[p][1] = S::fma(x, high, sum[p][1]);
+                }
             }
         }
         sums
