@@ -145,7 +145,7 @@ def _bare(folder: str, dtype: str, new: int) -> Job:
     """The decoder's steps with nothing around them but the choice of the likeliest token."""
     from internlm_core import model as room
     from internlm_core.infer.cpu_runner import CpuRunner
-    from internlm_core.infer.runner import Segment
+    from internlm_core.infer.runner import Batch, Segment
 
     model = room.load(Path(folder) / "ours", dtype=dtype)
     runner = CpuRunner(
@@ -157,7 +157,7 @@ def _bare(folder: str, dtype: str, new: int) -> Job:
         ids, start, found = prompt, 0, []
         for _ in range(new):
             segment = Segment(start, len(ids), list(range(-(-(start + len(ids)) // 16))))
-            logits = runner.step(ids, [segment], [len(ids) - 1], [], []).logits[0]
+            logits = runner.step(Batch(ids, [segment], [len(ids) - 1])).logits[0]
             start += len(ids)
             ids = [int(logits.argmax())]
             found.append(ids[0])

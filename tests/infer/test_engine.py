@@ -11,7 +11,7 @@ from internlm_core import model
 from internlm_core.cli import main
 from internlm_core.errors import InferError, ModelError
 from internlm_core.infer import Engine
-from internlm_core.infer.runner import Result
+from internlm_core.infer.runner import Batch, Result
 from internlm_core.model import InternLM2
 
 if TYPE_CHECKING:
@@ -120,13 +120,11 @@ class _Script:
     def __init__(self, size: int, script: list[int]) -> None:
         self._size, self._script = size, iter(script)
 
-    def step(
-        self, ids: Any, segments: Any, rows: list[int], scored: list[int], labels: list[int]
-    ) -> Result:
-        logits = np.zeros((len(rows), self._size), np.float32)
+    def step(self, batch: Batch) -> Result:
+        logits = np.zeros((len(batch.rows), self._size), np.float32)
         for row in logits:
             row[next(self._script)] = 9.0
-        return Result(logits, np.zeros(len(rows), np.float32), np.zeros(0, np.float32))
+        return Result(logits, np.zeros(len(batch.rows), np.float32), np.zeros(0, np.float32))
 
 
 def _scripted(config: ModelConfig, script: list[int], tokenizer: Tokenizer) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from internlm_core._core import CpuMatrix
 from internlm_core.infer import Completion, Engine, SamplingParams
 from internlm_core.infer.cpu_runner import CpuRunner
-from internlm_core.infer.runner import PAGE, Result, Segment
+from internlm_core.infer.runner import PAGE, Batch, Result, Segment
 from internlm_core.infer.torch_runner import TorchRunner
 from internlm_core.model import InternLM2, ModelConfig
 
@@ -150,16 +151,9 @@ class _Broken:
     def __init__(self, inner: CpuRunner, disturb: Callable[[list[int]], list[int]]) -> None:
         self._inner, self._disturb = inner, disturb
 
-    def step(
-        self,
-        ids: list[int],
-        segments: list[Segment],
-        rows: list[int],
-        scored: list[int],
-        labels: list[int],
-    ) -> Result:
-        changed = [Segment(s.start, s.count, self._disturb(s.table)) for s in segments]
-        return self._inner.step(ids, changed, rows, scored, labels)
+    def step(self, batch: Batch) -> Result:
+        changed = [Segment(s.start, s.count, self._disturb(s.table)) for s in batch.segments]
+        return self._inner.step(dataclasses.replace(batch, segments=changed))
 
 
 def _one_twice(table: list[int]) -> list[int]:

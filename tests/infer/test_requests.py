@@ -14,7 +14,7 @@ import pytest
 import torch
 from internlm_core.errors import CheckpointError, InferError, InternlmError, ModelError
 from internlm_core.infer import Engine, Event, SamplingParams
-from internlm_core.infer.runner import Result
+from internlm_core.infer.runner import Batch, Result
 from internlm_core.infer.sampling import Sampler, candidates
 from internlm_core.model import InternLM2, save
 
@@ -108,14 +108,14 @@ class _Failing:
     def __init__(self, size: int) -> None:
         self.size, self.calls = size, 0
 
-    def step(
-        self, ids: Any, segments: Any, rows: list[int], scored: list[int], labels: list[int]
-    ) -> Result:
+    def step(self, batch: Batch) -> Result:
         self.calls += 1
         if self.calls == 1:
             raise ZeroDivisionError("of the runner")
-        logits = np.full((len(rows), self.size), np.nan if 9 in ids else 0.0, np.float32)
-        return Result(logits, np.zeros(len(rows), np.float32), np.zeros(0, np.float32))
+        logits = np.full(
+            (len(batch.rows), self.size), np.nan if 9 in batch.ids else 0.0, np.float32
+        )
+        return Result(logits, np.zeros(len(batch.rows), np.float32), np.zeros(0, np.float32))
 
 
 def test_a_failure_is_told_and_the_engine_goes_on(random_model: InternLM2) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from internlm_core.infer.runner import Segment
+    from internlm_core.infer.runner import Batch
     from internlm_core.model import ModelConfig
 
 __all__ = ["KV_TYPES", "CpuRunner"]
@@ -106,18 +106,13 @@ class CpuRunner:
         """Bytes of all matrices that a step reads."""
         return self._decoder.weight_bytes
 
-    def step(
-        self,
-        ids: list[int],
-        segments: list[Segment],
-        rows: list[int],
-        scored: list[int],
-        labels: list[int],
-    ) -> Result:
+    def step(self, batch: Batch) -> Result:
         """As `Runner.step`."""
-        plain = [(s.start, s.count, s.table) for s in segments]
-        logits, sums, scores = self._decoder.step(ids, plain, rows, scored, labels)
-        return Result(logits.reshape(len(rows), self._decoder.vocabulary), sums, scores)
+        plain = [(s.start, s.count, s.table) for s in batch.segments]
+        logits, sums, scores = self._decoder.step(
+            batch.ids, plain, batch.rows, batch.scored, batch.labels
+        )
+        return Result(logits.reshape(len(batch.rows), self._decoder.vocabulary), sums, scores)
 
     def _plain(self, name: str) -> Tensor:
         tensor: Tensor = self._known.pop(name).float()

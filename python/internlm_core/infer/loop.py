@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from internlm_core.errors import InferError
 from internlm_core.infer.request import Event
-from internlm_core.infer.runner import Segment
+from internlm_core.infer.runner import Batch, Segment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,11 +101,7 @@ class Loop:
             for handle in cancelled:
                 self._end(handle)
             if stopped:
-                for sequence in [*scheduler.running, *scheduler.waiting]:
-                    scheduler.drop(sequence)
-                    if sequence.handle.done:
-                        continue
-                    sequence.handle.fail(InferError("the engine was closed"))
+                self._fail(InferError("the engine was closed"))
                 return
             try:
                 self._step()
@@ -113,17 +109,12 @@ class Loop:
                 self._fail(error)
 
     def _end(self, handle: Handle) -> None:
-        scheduler = self._scheduler
-        for sequence in [*scheduler.running, *scheduler.waiting]:
-            if sequence.handle is handle:
-                scheduler.drop(sequence)
-                handle.put(sequence.cancelled())
+        for sequence in self._scheduler.drop_all(handle):
+            handle.put(sequence.cancelled())
 
     def _fail(self, error: Exception) -> None:
-        scheduler = self._scheduler
         # Blocks may hold half a step: nothing in them is to be found again.
-        for sequence in [*scheduler.running, *scheduler.waiting]:
-            scheduler.drop(sequence)
+        for sequence in self._scheduler.drop_all():
             if not sequence.handle.done:
                 failure = error if isinstance(error, InferError) else InferError(f"step: {error!r}")
                 failure.__cause__ = None if failure is error else error
@@ -133,22 +124,18 @@ class Loop:
         parts = self._scheduler.plan()
         if not parts:
             return
-        ids: list[int] = []
-        segments: list[Segment] = []
-        rows: list[int] = []
-        scored: list[int] = []
-        labels: list[int] = []
+        batch = Batch()
         for part in parts:
-            sequence, first, end = part.sequence, len(ids), part.start + part.count
-            ids.extend(sequence.tokens[part.start : end])
-            segments.append(Segment(part.start, part.count, sequence.table))
+            sequence, first, end = part.sequence, len(batch.ids), part.start + part.count
+            batch.ids.extend(sequence.tokens[part.start : end])
+            batch.segments.append(Segment(part.start, part.count, sequence.table))
             if sequence.score is not None:
                 following = sequence.tokens[part.start + 1 : end + 1]
-                scored.extend(range(first, first + len(following)))
-                labels.extend(following)
+                batch.scored.extend(range(first, first + len(following)))
+                batch.labels.extend(following)
             elif end == len(sequence.tokens):
-                rows.append(len(ids) - 1)
-        result = self._runner.step(ids, segments, rows, scored, labels)
+                batch.rows.append(len(batch.ids) - 1)
+        result = self._runner.step(batch)
         self._scheduler.stats.steps += 1
         row = place = 0
         for part in parts:
@@ -173,9 +160,7 @@ class Loop:
             event = sequence.take(logits[: self._known], log_sum)
         except InferError as error:
             # Of this request alone: the others go on.
-            for other in [*self._scheduler.running, *self._scheduler.waiting]:
-                if other.handle is sequence.handle:
-                    self._scheduler.drop(other)
+            self._scheduler.drop_all(sequence.handle)
             sequence.handle.fail(error)
             return
         if event.finish_reason is None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["PAGE", "Result", "Runner", "Segment"]
+__all__ = ["PAGE", "Batch", "Result", "Runner", "Segment"]
 
 PAGE = 16
 """Tokens a block of the cache; the Rust decoder's pages are as long as its vectors."""
@@ -30,6 +30,25 @@ class Segment:
     table: list[int]
 
 
+@dataclass
+class Batch:
+    """New tokens of many sequences, and what is wanted of them.
+
+    Attributes:
+        ids: Those of all segments, one after the other.
+        segments: Where they belong.
+        rows: Places in `ids` after which logits are wanted.
+        scored: Places after which the log-probability of a label is wanted.
+        labels: Those labels.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    scored: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a step gave.
@@ -48,21 +67,6 @@ class Result:
 class Runner(Protocol):
     """Reads tokens into its cache and tells what may follow them."""
 
-    def step(
-        self,
-        ids: list[int],
-        segments: list[Segment],
-        rows: list[int],
-        scored: list[int],
-        labels: list[int],
-    ) -> Result:
-        """Read new tokens.
-
-        Args:
-            ids: Those of all segments, one after the other.
-            segments: Where they belong.
-            rows: Places in `ids` after which logits are wanted.
-            scored: Places after which the log-probability of a label is wanted.
-            labels: Those labels.
-        """
+    def step(self, batch: Batch) -> Result:
+        """Read new tokens."""
         ...

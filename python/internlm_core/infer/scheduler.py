@@ -15,7 +15,7 @@ from internlm_core.infer.blocks import chain
 
 if TYPE_CHECKING:
     from internlm_core.infer.blocks import BlockPool
-    from internlm_core.infer.request import Sequence
+    from internlm_core.infer.request import Handle, Sequence
 
 __all__ = ["Part", "Scheduler", "Stats"]
 
@@ -159,9 +159,10 @@ class Scheduler:
         else:
             self.stats.prefill_tokens += part.count
         sequence.computed = part.start + part.count
-        if self._prefix_cache:
+        full = sequence.computed // size
+        # Once a block, not once a token: a long answer's tokens are copied for it.
+        if self._prefix_cache and full > sequence.filled:
             chain(sequence.digests, sequence.tokens[: sequence.computed], size)
-            full = sequence.computed // size
             for at in range(sequence.filled, full):
                 self.pool.fill(sequence.table[at], sequence.digests[at])
             sequence.filled = full
@@ -174,3 +175,11 @@ class Scheduler:
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
         self._free(sequence)
+
+    def drop_all(self, handle: Handle | None = None) -> list[Sequence]:
+        """Drop every sequence, or those of one request; returns them."""
+        known = [*self.running, *self.waiting]
+        dropped = [s for s in known if handle is None or s.handle is handle]
+        for sequence in dropped:
+            self.drop(sequence)
+        return dropped

@@ -16,7 +16,7 @@ from internlm_core.model.rope import rope_tables
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from internlm_core.infer.runner import Segment
+    from internlm_core.infer.runner import Batch, Segment
     from internlm_core.model import InternLM2
     from internlm_core.model.modules import Attention
 
@@ -60,33 +60,27 @@ class TorchRunner:
         self._cos, self._sin = (x[0] for x in rope_tables(config, positions, session_length))
 
     @torch.no_grad()
-    def step(
-        self,
-        ids: list[int],
-        segments: list[Segment],
-        rows: list[int],
-        scored: list[int],
-        labels: list[int],
-    ) -> Result:
+    def step(self, batch: Batch) -> Result:
         """As `Runner.step`."""
         model, device = self._model, self._model.device
+        segments, scored = batch.segments, batch.scored
         positions = torch.cat([torch.arange(s.start, s.start + s.count) for s in segments])
         slots = torch.cat([_slots(s, s.start, s.start + s.count) for s in segments]).to(device)
         cos, sin = (x[positions.to(device)][None] for x in (self._cos, self._sin))
         plan = _Plan(segments, device)
-        x = model.tok_embeddings(torch.tensor(ids, device=device)[None])
+        x = model.tok_embeddings(torch.tensor(batch.ids, device=device)[None])
         layer: Any
         for layer in model.layers:
             mixed = self._attend(layer.attention, layer.attention_norm(x), cos, sin, slots, plan)
             normal, x = layer.ffn_norm.after(mixed, x)
             x = x + layer.feed_forward(normal)
         hidden = model.norm(x)[0]
-        logits = model.logits(hidden[rows]).float()
+        logits = model.logits(hidden[batch.rows]).float()
         scores = []
         for first in range(0, len(scored), _SCORED_ROWS):
             part = slice(first, first + _SCORED_ROWS)
             found = model.logits(hidden[scored[part]]).float()
-            wanted = torch.tensor(labels[part], device=device)[:, None]
+            wanted = torch.tensor(batch.labels[part], device=device)[:, None]
             scores.append(found.gather(1, wanted)[:, 0] - found.logsumexp(-1))
         return Result(
             logits.cpu().numpy(),
