@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from internlm_core.chat.stored import (
         describe_rendering,
         rendering_warning,
+        stored_dialect,
         stored_rendering,
     )
     from internlm_core.chat.template import Segment, fingerprint, flatten, render, stop_ids
@@ -52,6 +53,7 @@ __all__ = [
     "render",
     "rendering_warning",
     "stop_ids",
+    "stored_dialect",
     "stored_rendering",
 ]
 
@@ -81,6 +83,7 @@ __getattr__, __dir__ = attach(
         "render": "template",
         "rendering_warning": "stored",
         "stop_ids": "template",
+        "stored_dialect": "stored",
         "stored_rendering": "stored",
     },
 )

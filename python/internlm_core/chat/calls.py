@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import NoReturn
 
-__all__ = ["read_calls"]
+__all__ = ["ARGUMENTS", "BLANK", "read_calls"]
 
-_BLANK = " \t\n\r"
-_ARGUMENTS = ("parameters", "arguments")
+BLANK = " \t\n\r"
+ARGUMENTS = ("parameters", "arguments")
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -67,9 +67,9 @@ def _call(text: str, at: int) -> tuple[tuple[str, str], int]:
         value, at = _DECODER.raw_decode(text, start)
         if key == "name" and name is None and isinstance(value, str):
             name = value
-        elif key in _ARGUMENTS and arguments is None and isinstance(value, dict):
+        elif key in ARGUMENTS and arguments is None and isinstance(value, dict):
             arguments = text[start:at]
-        elif key == "name" or key in _ARGUMENTS:
+        elif key == "name" or key in ARGUMENTS:
             raise ValueError(f"{key!r} occurs twice, or is of the wrong type")
         at = _skip(text, at)
         if text[at : at + 1] != "}":
@@ -84,7 +84,7 @@ def _call(text: str, at: int) -> tuple[tuple[str, str], int]:
 
 
 def _skip(text: str, at: int) -> int:
-    while at < len(text) and text[at] in _BLANK:
+    while at < len(text) and text[at] in BLANK:
         at += 1
     return at
 

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from internlm_core.chat.calls import ARGUMENTS, BLANK
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["CallDelta", "CallStart", "PartialCalls", "PartialCode"]
 
 CallT = TypeVar("CallT", bound="Call")
-
-_BLANK = " \t\n\r"
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class PartialCalls:
         if character == "{":
             self._new_object()
             self._state = "before_key"
-        elif character not in _BLANK and character not in "[],":
+        elif character not in BLANK and character not in "[],":
             self._state = "lost"
 
     def _at_before_key(self, character: str) -> None:
@@ -150,7 +150,7 @@ class PartialCalls:
             self._key, self._state = character, "key"
         elif character == "}":
             self._end_object()
-        elif character not in _BLANK and character != ",":
+        elif character not in BLANK and character != ",":
             self._state = "lost"
 
     def _at_key(self, character: str) -> None:
@@ -163,13 +163,13 @@ class PartialCalls:
     def _at_colon(self, character: str) -> None:
         if character == ":":
             self._state = "before_value"
-        elif character not in _BLANK:
+        elif character not in BLANK:
             self._state = "lost"
 
     def _at_before_value(self, character: str) -> None:
-        if character in _BLANK:
+        if character in BLANK:
             return
-        arguments = self._key in ("parameters", "arguments")
+        arguments = self._key in ARGUMENTS
         if arguments and (self._has_arguments or character != "{"):
             self._state = "lost"
             return
@@ -180,7 +180,7 @@ class PartialCalls:
 
     def _at_value(self, character: str) -> None:
         nested = self._depth > 0 or self._quoted
-        if not nested and self._value and (character in ",}" or character in _BLANK):
+        if not nested and self._value and (character in ",}" or character in BLANK):
             # The end of a number or a word.
             self._end_value()
             self._at_before_key(character)
@@ -202,7 +202,7 @@ class PartialCalls:
             self._end_value()
 
     def _keep(self, character: str) -> None:
-        if self._key in ("parameters", "arguments"):
+        if self._key in ARGUMENTS:
             self._waiting += character
         elif self._key == "name":
             self._value += character

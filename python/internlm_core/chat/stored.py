@@ -13,7 +13,7 @@ from internlm_core.errors import DataError
 if TYPE_CHECKING:
     from internlm_core.tokenizer import Tokenizer
 
-__all__ = ["describe_rendering", "rendering_warning", "stored_rendering"]
+__all__ = ["describe_rendering", "rendering_warning", "stored_dialect", "stored_rendering"]
 
 _FILE = "chat.json"
 
@@ -42,6 +42,15 @@ def stored_rendering(folder: str | Path) -> dict[str, Any] | None:
     if not isinstance(stored, dict):
         raise DataError(f"{path}: expected an object with 'dialect' and 'fingerprint'")
     return stored
+
+
+def stored_dialect(folder: str | Path) -> str:
+    """Name of the dialect a checkpoint was tuned with; `internlm2` where nothing is stored.
+
+    Raises:
+        DataError: `chat.json` can't be read.
+    """
+    return (stored_rendering(folder) or {}).get("dialect") or "internlm2"
 
 
 def rendering_warning(

@@ -52,8 +52,7 @@ def _talk(folder: Path, options: argparse.Namespace) -> int:
     from internlm_core.model.runs import model_folder
 
     folder = model_folder(folder)
-    stored = chat.stored_rendering(folder) or {}
-    dialect = options.dialect or stored.get("dialect") or "internlm2"
+    dialect = options.dialect or chat.stored_dialect(folder)
     engine = Engine.from_folder(folder, options.dtype, options.device)
     if engine.tokenizer is not None and options.dialect is not None:
         warning = chat.rendering_warning(folder, engine.tokenizer, dialect)
@@ -93,7 +92,7 @@ def _check(folder: Path, dialect: str | None) -> int:
     # A tokenizer's folder will do; of a training run the newest checkpoint is meant.
     if any(folder.glob("step-*")):
         folder = model_folder(folder)
-    dialect = dialect or (chat.stored_rendering(folder) or {}).get("dialect") or "internlm2"
+    dialect = dialect or chat.stored_dialect(folder)
     results = chat.compare_template(chat.ImportedTemplate.from_folder(folder), dialect)
     out = sys.stdout.write
     for result in results:

@@ -112,6 +112,18 @@ class Answer:
         finally:
             self._generation.cancel()
 
+    async def whole(self) -> Piece:
+        """All pieces as one."""
+        whole = Piece()
+        async for piece in self.pieces():
+            whole.text += piece.text
+            whole.calls += piece.calls
+            whole.interpreter_calls += piece.interpreter_calls
+            whole.warnings += piece.warnings
+            whole.log_probs += piece.log_probs
+            whole.finish_reason = piece.finish_reason
+        return whole
+
     def _read(self, ids: Iterable[int]) -> Piece:
         """The text and calls that ids complete; `finish_reason` where the answer ends with them."""
         piece = Piece()

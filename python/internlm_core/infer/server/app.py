@@ -117,20 +117,14 @@ def _add_routes(app: FastAPI, service: Service) -> None:
             return StreamingResponse(call.stream(), media_type="text/event-stream", headers=headers)
         return JSONResponse(await call.complete(request))
 
-    @app.post(
-        "/v1/chat/completions",
-        dependencies=keyed,
-        responses={**_STREAM, **responses(400, 401, 404, 408, 413, 429, 503)},
-    )
+    documented = {**_STREAM, **responses(400, 401, 404, 408, 413, 429, 503)}
+
+    @app.post("/v1/chat/completions", dependencies=keyed, responses=documented)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
         return await answered(ChatCall(service, body), body.stream, request)
 
-    @app.post(
-        "/v1/completions",
-        dependencies=keyed,
-        responses={**_STREAM, **responses(400, 401, 404, 408, 413, 429, 503)},
-    )
+    @app.post("/v1/completions", dependencies=keyed, responses=documented)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue a text, or several."""
         return await answered(CompletionCall(service, body), body.stream, request)

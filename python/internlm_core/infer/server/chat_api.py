@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from internlm_core.infer.server.answering import Answer, Piece, usage_of
+from internlm_core.infer.server.answering import Answer
+from internlm_core.infer.server.call import Call
 from internlm_core.infer.server.errors import ApiError
 from internlm_core.infer.server.prompts import chat_prompt, sampling_of
-from internlm_core.infer.server.streaming import merged, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
 
+    from internlm_core.infer.server.answering import Piece
     from internlm_core.infer.server.protocol import ChatRequest
     from internlm_core.infer.server.service import Service
 
@@ -36,48 +36,49 @@ class ChatCall:
     """
 
     def __init__(self, service: Service, request: ChatRequest) -> None:
-        self._service, self._request = service, request
+        self._request = request
         service.check_model(request.model)
         settings, tokenizer = service.settings, service.tokenizer
         if request.top_logprobs is not None and not request.logprobs:
             raise ApiError(
                 400, "top_logprobs needs logprobs: true", "invalid_value", "top_logprobs"
             )
-        self._prompt = chat_prompt(request, tokenizer, settings.dialect)
+        prompt = chat_prompt(request, tokenizer, settings.dialect)
         limit = request.max_completion_tokens or request.max_tokens or settings.max_tokens
-        self.generations = service.submit(
+        generations = service.submit(
             [
                 (
-                    self._prompt.ids,
+                    prompt.ids,
                     sampling_of(
                         request,
                         settings,
-                        prompt_tokens=len(self._prompt.ids),
+                        prompt_tokens=len(prompt.ids),
                         session=service.session,
                         max_tokens=limit,
                         vocab_size=tokenizer.vocab_size,
                         number=number,
                         logprobs=(request.top_logprobs or 0) if request.logprobs else None,
-                        schema=self._prompt.schema,
+                        schema=prompt.schema,
                     ),
                 )
                 for number in range(request.n or 1)
             ]
         )
-        self._answers = [
+        answers = [
             Answer(
                 generation,
                 tokenizer,
                 stops=request.stops,
-                tools=self._prompt.tools,
-                interpreter=self._prompt.interpreter,
+                tools=prompt.tools,
+                interpreter=prompt.interpreter,
                 parallel=request.parallel_tool_calls is not False,
-                forced=self._prompt.forced,
-                closing=self._prompt.closing,
+                forced=prompt.forced,
+                closing=prompt.closing,
                 log_probs=bool(request.logprobs),
             )
-            for generation in self.generations
+            for generation in generations
         ]
+        self._call = Call(service, request, len(prompt.ids), generations, answers)
         self._head = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -85,38 +86,19 @@ class ChatCall:
             "system_fingerprint": f"{settings.dialect}-{tokenizer.fingerprint[:12]}",
         }
 
-    def usage(self) -> dict[str, Any]:
-        """Tokens read and written so far."""
-        return usage_of(len(self._prompt.ids), self._answers)
-
     async def complete(self, connection: Request) -> dict[str, Any]:
         """The whole answer."""
-        wholes = asyncio.gather(*(self._whole(answer) for answer in self._answers))
-
-        async def all_of() -> list[dict[str, Any]]:
-            return await wholes
-
-        choices = await self._service.while_connected(connection, all_of(), self.generations)
-        usage = self.usage()
-        self._service.metrics.completion_tokens.inc(usage["completion_tokens"])
-        for number, choice in enumerate(choices):
-            choice["index"] = number
+        wholes = await self._call.wholes(connection)
         return {
             **self._head,
             "object": "chat.completion",
-            "choices": choices,
-            "usage": usage,
+            "choices": [
+                {"index": number, **self._choice(whole)} for number, whole in enumerate(wholes)
+            ],
+            "usage": self._call.usage(),
         }
 
-    async def _whole(self, answer: Answer) -> dict[str, Any]:
-        whole = Piece()
-        async for piece in answer.pieces():
-            whole.text += piece.text
-            whole.calls += piece.calls
-            whole.interpreter_calls += piece.interpreter_calls
-            whole.warnings += piece.warnings
-            whole.log_probs += piece.log_probs
-            whole.finish_reason = piece.finish_reason
+    def _choice(self, whole: Piece) -> dict[str, Any]:
         message: dict[str, Any] = {
             "role": "assistant",
             "content": whole.text if whole.text or not whole.calls else None,
@@ -131,51 +113,40 @@ class ChatCall:
             message["interpreter_calls"] = whole.interpreter_calls
         if whole.warnings:
             message["warnings"] = whole.warnings
-        log_probs = {"content": whole.log_probs, "refusal": None}
         return {
             "message": message,
-            "logprobs": log_probs if self._request.logprobs else None,
+            "logprobs": self._log_probs(whole),
             "finish_reason": whole.finish_reason,
         }
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    def stream(self) -> AsyncIterator[bytes]:
         """Server-sent events; a failure on the way is an event with `error`, then the end."""
-        with_usage = bool(
-            self._request.stream_options and self._request.stream_options.include_usage
-        )
-        usage = {"usage": None} if with_usage else {}
-        head = {**self._head, "object": "chat.completion.chunk"}
 
-        def chunk(index: int, delta: dict[str, Any], piece: Piece | None) -> bytes:
-            choice: dict[str, Any] = {
-                "index": index,
-                "delta": delta,
-                "logprobs": None,
-                "finish_reason": None if piece is None else piece.finish_reason,
+        def choice(index: int, piece: Piece) -> dict[str, Any]:
+            delta = {
+                "content": piece.text,
+                "tool_calls": piece.calls,
+                "interpreter_calls": piece.interpreter_calls,
+                "warnings": piece.warnings,
             }
-            if piece is not None and self._request.logprobs:
-                choice["logprobs"] = {"content": piece.log_probs, "refusal": None}
-            return sse({**head, "choices": [choice], **usage})
+            return {
+                "index": index,
+                "delta": {name: value for name, value in delta.items() if value},
+                "logprobs": self._log_probs(piece),
+                "finish_reason": piece.finish_reason,
+            }
 
-        for index in range(len(self._answers)):
-            yield chunk(index, {"role": "assistant", "content": ""}, None)
-        async for index, piece in merged(
-            self._service, [answer.pieces() for answer in self._answers], self.generations
-        ):
-            if isinstance(piece, ApiError):
-                yield sse(piece.body())
-                return
-            delta: dict[str, Any] = {}
-            if piece.text:
-                delta["content"] = piece.text
-            if piece.calls:
-                delta["tool_calls"] = piece.calls
-            if piece.interpreter_calls:
-                delta["interpreter_calls"] = piece.interpreter_calls
-            if piece.warnings:
-                delta["warnings"] = piece.warnings
-            yield chunk(index, delta, piece)
-        self._service.metrics.completion_tokens.inc(self.usage()["completion_tokens"])
-        if with_usage:
-            yield sse({**head, "choices": [], "usage": self.usage()})
-        yield b"data: [DONE]\n\n"
+        opening = [
+            {
+                "index": index,
+                "delta": {"role": "assistant", "content": ""},
+                "logprobs": None,
+                "finish_reason": None,
+            }
+            for index in range(self._request.n or 1)
+        ]
+        head = {**self._head, "object": "chat.completion.chunk"}
+        return self._call.events(head, opening, choice)
+
+    def _log_probs(self, piece: Piece) -> dict[str, Any] | None:
+        return {"content": piece.log_probs, "refusal": None} if self._request.logprobs else None

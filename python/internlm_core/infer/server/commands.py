@@ -57,8 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     from internlm_core.infer.server import ServerSettings, create_app, serve
 
     folder = model_folder(options.folder)
-    stored = chat.stored_rendering(folder) or {}
-    dialect = options.dialect or stored.get("dialect") or "internlm2"
+    dialect = options.dialect or chat.stored_dialect(folder)
     given = {name: getattr(options, name) for name in _LIMITS}
     settings = load_config(
         ServerSettings,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from internlm_core.infer.server.answering import Answer, Piece, usage_of
+from internlm_core.infer.server.answering import Answer, Piece
+from internlm_core.infer.server.call import Call
 from internlm_core.infer.server.errors import ApiError
 from internlm_core.infer.server.prompts import sampling_of
-from internlm_core.infer.server.streaming import merged, sse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,9 +40,9 @@ class CompletionCall:
         self._service, self._request = service, request
         service.check_model(request.model)
         settings, tokenizer = service.settings, service.tokenizer
-        self._prompts = [self._ids(prompt) for prompt in _each(request.prompt)]
+        prompts = [self._ids(prompt) for prompt in _each(request.prompt)]
         count = request.n or 1
-        if len(self._prompts) * count > 64:
+        if len(prompts) * count > 64:
             raise ApiError(400, "more than 64 answers in one request", "invalid_value", "n")
         jobs = [
             (
@@ -59,24 +58,25 @@ class CompletionCall:
                     logprobs=request.logprobs,
                 ),
             )
-            for ids in self._prompts
+            for ids in prompts
             for number in range(count)
         ]
-        self.generations = service.submit(jobs)
-        self._answers = [
+        generations = service.submit(jobs)
+        answers = [
             Answer(
                 generation,
                 tokenizer,
                 stops=request.stops,
                 log_probs=request.logprobs is not None,
             )
-            for generation in self.generations
+            for generation in generations
         ]
         self._echoes = [
             self._text(prompt) if request.echo else ""
             for prompt in _each(request.prompt)
             for _ in range(count)
         ]
+        self._call = Call(service, request, sum(map(len, prompts)), generations, answers)
         self._head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -100,24 +100,14 @@ class CompletionCall:
     def _text(self, prompt: str | list[int]) -> str:
         return prompt if isinstance(prompt, str) else self._service.tokenizer.decode(prompt)
 
-    def usage(self) -> dict[str, Any]:
-        """Tokens read and written so far."""
-        return usage_of(sum(map(len, self._prompts)), self._answers)
-
     async def complete(self, connection: Request) -> dict[str, Any]:
         """The whole answer."""
-
-        async def all_of() -> list[Piece]:
-            return list(await asyncio.gather(*(_whole(answer) for answer in self._answers)))
-
-        wholes = await self._service.while_connected(connection, all_of(), self.generations)
-        usage = self.usage()
-        self._service.metrics.completion_tokens.inc(usage["completion_tokens"])
+        wholes = await self._call.wholes(connection)
         choices = [
             self._choice(index, echo + piece.text, piece, len(echo))
             for index, (echo, piece) in enumerate(zip(self._echoes, wholes, strict=True))
         ]
-        return {**self._head, "choices": choices, "usage": usage}
+        return {**self._head, "choices": choices, "usage": self._call.usage()}
 
     def _choice(self, index: int, text: str, piece: Piece, offset: int) -> dict[str, Any]:
         log_probs = None
@@ -130,45 +120,25 @@ class CompletionCall:
             "finish_reason": piece.finish_reason,
         }
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """Server-sent events."""
-        options = self._request.stream_options
-        with_usage = bool(options and options.include_usage)
-        usage = {"usage": None} if with_usage else {}
-        offsets = [0] * len(self._answers)
-        for index, echo in enumerate(self._echoes):
-            if echo:
-                offsets[index] = len(echo)
-                choice = self._choice(index, echo, Piece(), 0)
-                yield sse({**self._head, "choices": [choice], **usage})
-        async for index, piece in merged(
-            self._service, [answer.pieces() for answer in self._answers], self.generations
-        ):
-            if isinstance(piece, ApiError):
-                yield sse(piece.body())
-                return
-            choice = self._choice(index, piece.text, piece, offsets[index])
+    def stream(self) -> AsyncIterator[bytes]:
+        """Server-sent events; a failure on the way is an event with `error`, then the end."""
+        offsets = [len(echo) for echo in self._echoes]
+
+        def choice(index: int, piece: Piece) -> dict[str, Any]:
+            offset = offsets[index]
             offsets[index] += len(piece.text)
-            yield sse({**self._head, "choices": [choice], **usage})
-        self._service.metrics.completion_tokens.inc(self.usage()["completion_tokens"])
-        if with_usage:
-            yield sse({**self._head, "choices": [], "usage": self.usage()})
-        yield b"data: [DONE]\n\n"
+            return self._choice(index, piece.text, piece, offset)
+
+        opening = [
+            self._choice(index, echo, Piece(), 0) for index, echo in enumerate(self._echoes) if echo
+        ]
+        return self._call.events(self._head, opening, choice)
 
 
 def _each(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
     if isinstance(prompt, str):
         return [prompt]
     return [prompt] if isinstance(prompt[0], int) else list(prompt)
-
-
-async def _whole(answer: Answer) -> Piece:
-    whole = Piece()
-    async for piece in answer.pieces():
-        whole.text += piece.text
-        whole.log_probs += piece.log_probs
-        whole.finish_reason = piece.finish_reason
-    return whole
 
 
 def _legacy(entries: list[dict[str, Any]], offset: int) -> dict[str, Any]:
