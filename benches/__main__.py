@@ -10,22 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benches import machine
+from benches import ROOMS, machine
 from benches.harness import measure, write_rows
 from benches.show import rich_table
 
-ROOMS = (
-    "extraction",
-    "filter",
-    "language",
-    "dedup",
-    "tokenizer",
-    "training_bpe",
-    "kernels",
-    "train",
-    "inference",
-    "gpu",
-)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

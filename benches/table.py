@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from internlm_core._files import atomic_path, read_json
 
+from benches import ROOMS
 from benches.show import HEADINGS, cells
 
 if TYPE_CHECKING:
@@ -23,22 +24,11 @@ __all__ = ["closest", "headlines", "markdown", "read_rows", "replaced"]
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN = "<!-- benches: made by `python -m benches.table` from benches/results/ -->"
 END = "<!-- benches: end -->"
-_ROOMS = (
-    "extraction",
-    "filter",
-    "language",
-    "dedup",
-    "tokenizer",
-    "training_bpe",
-    "train",
-    "inference",
-    "gpu",
-)
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """All rows, room by room."""
-    files = [folder / f"{room}.json" for room in _ROOMS]
+    files = [folder / f"{room}.json" for room in ROOMS]
     return [row for file in files if file.is_file() for row in read_json(file)]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from internlm_core.model import InternLM2
     from internlm_core.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,3 +79,61 @@ def small_tokenizer() -> Tokenizer:
     # <s> is not where it usually is, so that nothing can count on the usual id.
     first = ("<s>", "<unk>", "</s>")
     return train([text] * 3, vocab_size=384, first_special=first, quiet=True)
+
+
+@pytest.fixture(scope="session")
+def make_random_model(small_tokenizer: Tokenizer) -> Callable[..., InternLM2]:
+    """A model for the small tokenizer, fp32, no end id of its own.
+
+    Its answers wander, and the likeliest token is never a special one.
+    """
+    import torch
+    from internlm_core.model import InternLM2, ModelConfig
+
+    def make(seed: int = 5, **changes: Any) -> InternLM2:
+        shape = {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "intermediate_size": 64,
+        }
+        config = ModelConfig(
+            vocab_size=small_tokenizer.vocab_size,
+            initializer_range=0.3,
+            bos_token_id=small_tokenizer.special_tokens["<s>"],
+            eos_token_id=None,
+            dtype="float32",
+            **(shape | changes),
+        )
+        model = InternLM2(config, seed=seed)
+        with torch.no_grad():
+            model.output.weight[list(small_tokenizer.special_tokens.values())] = 0.0
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium that speaks English and logs its console and its requests."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--lang=en",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    session = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield session
+    session.quit()

@@ -11,11 +11,11 @@ import torch
 from internlm_core.errors import InferError
 from internlm_core.eval import lm_eval as ours
 from internlm_core.infer import Engine
-from internlm_core.model import InternLM2, ModelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from internlm_core.model import InternLM2
     from internlm_core.tokenizer import Tokenizer
 
 # The harness and its libraries warn about themselves.
@@ -23,25 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def model(small_tokenizer: Tokenizer) -> InternLM2:
+def model(make_random_model: Callable[..., InternLM2]) -> InternLM2:
     torch.set_num_threads(1)
-    config = ModelConfig(
-        vocab_size=small_tokenizer.vocab_size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        initializer_range=0.3,
-        bos_token_id=small_tokenizer.special_tokens["<s>"],
-        eos_token_id=None,
-        max_position_embeddings=64,
-        dtype="float32",
-    )
-    made = InternLM2(config, seed=3)
-    with torch.no_grad():
-        made.output.weight[list(small_tokenizer.special_tokens.values())] = 0.0
-    return made
+    return make_random_model(seed=3, max_position_embeddings=64)
 
 
 @pytest.fixture(scope="module")

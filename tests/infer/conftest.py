@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from internlm_core.infer import Engine
-from internlm_core.model import InternLM2, ModelConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from internlm_core.model import InternLM2
     from internlm_core.tokenizer import Tokenizer
 
 
@@ -19,25 +21,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def random_model(small_tokenizer: Tokenizer) -> InternLM2:
-    """fp32, no end id of its own, 256 positions; the likeliest token is never an end token."""
-    config = ModelConfig(
-        vocab_size=small_tokenizer.vocab_size,
+def random_model(make_random_model: Callable[..., InternLM2]) -> InternLM2:
+    """256 positions; three queries share a key."""
+    return make_random_model(
         hidden_size=48,
-        num_hidden_layers=2,
         num_attention_heads=6,
-        num_key_value_heads=2,
         intermediate_size=96,
-        initializer_range=0.3,
-        bos_token_id=small_tokenizer.special_tokens["<s>"],
-        eos_token_id=None,
         max_position_embeddings=256,
-        dtype="float32",
     )
-    model = InternLM2(config, seed=5)
-    with torch.no_grad():
-        model.output.weight[list(small_tokenizer.special_tokens.values())] = 0.0
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -17,12 +17,12 @@ import uvicorn
 from internlm_core.infer import Engine
 from internlm_core.infer.server import ServerSettings, create_app
 from internlm_core.infer.server.backend import QueueFullError, Token
-from internlm_core.model import InternLM2, ModelConfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from internlm_core.infer import SamplingParams
+    from internlm_core.model import InternLM2
     from internlm_core.tokenizer import Tokenizer
 
 KEY = "sk-test"
@@ -40,25 +40,9 @@ def engine(make_engine: Callable[..., Engine]) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def random_model(small_tokenizer: Tokenizer) -> InternLM2:
+def random_model(make_random_model: Callable[..., InternLM2]) -> InternLM2:
     """Weights of an engine."""
-    config = ModelConfig(
-        vocab_size=small_tokenizer.vocab_size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        initializer_range=0.3,
-        bos_token_id=small_tokenizer.special_tokens["<s>"],
-        eos_token_id=None,
-        max_position_embeddings=512,
-        dtype="float32",
-    )
-    model = InternLM2(config, seed=5)
-    with torch.no_grad():
-        model.output.weight[list(small_tokenizer.special_tokens.values())] = 0.0
-    return model
+    return make_random_model(max_position_embeddings=512)
 
 
 @pytest.fixture(scope="session")

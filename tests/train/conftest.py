@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,3 +75,20 @@ def held_out(tmp_path: Path, write_shard: Callable[..., Path], documents: Any) -
 def shard(tmp_path: Path, write_shard: Callable[..., Path], documents: Any) -> Path:
     """A shard of the first fifty documents."""
     return write_shard(tmp_path / "shard", documents[:50])
+
+
+@pytest.fixture
+def write_toml() -> Callable[[Path, dict[str, Any]], None]:
+    """Write a configuration as a file: JSON is TOML but for tables, which are written inline."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{k} = {text(v)}" for k, v in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(text, value)) + "]"
+        return json.dumps(value)
+
+    def write(path: Path, values: dict[str, Any]) -> None:
+        path.write_text("".join(f"{key} = {text(value)}\n" for key, value in values.items()))
+
+    return write

@@ -153,13 +153,16 @@ def _launched(config: Path, out: Path) -> subprocess.Popen[bytes]:
 
 @pytest.mark.slow
 def test_a_killed_torchrun_goes_on_bit_equal(
-    config: dict[str, Any], shard: Path, tmp_path: Path
+    config: dict[str, Any],
+    shard: Path,
+    tmp_path: Path,
+    write_toml: Callable[[Path, dict[str, Any]], None],
 ) -> None:
     """The whole process group dies by SIGKILL: while it trains, and as soon as a save is seen."""
     path = tmp_path / "run.toml"
     values = config | {"shards": str(shard)}
     values["phases"][0]["tokens"] = 12_000
-    path.write_text("".join(f"{k} = {_toml(v)}\n" for k, v in values.items()))
+    write_toml(path, values)
     straight, out = tmp_path / "straight", tmp_path / "killed"
     assert _launched(path, straight).wait(240) == 0
     metrics = out / "metrics.jsonl"
@@ -189,11 +192,3 @@ def _end_workers(config: Path) -> None:
                 continue
             if str(config).encode() in words:
                 os.kill(int(entry.name), signal.SIGKILL)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)

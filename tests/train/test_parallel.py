@@ -299,13 +299,18 @@ def test_adapters_train_alike_over_ranks(settings: Settings, shard: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_torchrun_is_the_launcher(settings: Settings, shard: Path, tmp_path: Path) -> None:
+def test_torchrun_is_the_launcher(
+    settings: Settings,
+    shard: Path,
+    tmp_path: Path,
+    write_toml: Callable[[Path, dict[str, Any]], None],
+) -> None:
     """The command as a person types it."""
     out = tmp_path / "run"
     phase = {"name": "a", "tokens": 1000, "sequence_length": 32, "batch_tokens": 250}
     config = settings(phases=[phase], shards=str(shard), out=str(out), parallel={"tensor": 2})
     path = tmp_path / "run.toml"
-    path.write_text(_toml(config))
+    write_toml(path, config)
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
         "-m", "internlm_core", "train", "pretrain", "--config", str(path),
@@ -320,16 +325,3 @@ def test_torchrun_is_the_launcher(settings: Settings, shard: Path, tmp_path: Pat
     run(config | {"parallel": {}}, shard, tmp_path / "one")
     for one, other in zip(lines(tmp_path / "one"), lines(out), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
-
-
-def _toml(values: dict[str, Any]) -> str:
-    """JSON is TOML but for tables, which are written inline."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{k} = {text(v)}" for k, v in value.items()) + "}"
-        if isinstance(value, list):
-            return "[" + ", ".join(map(text, value)) + "]"
-        return json.dumps(value)
-
-    return "".join(f"{key} = {text(value)}\n" for key, value in values.items())
