@@ -41,13 +41,14 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     metrics = _lines(run / "metrics.jsonl")
     if not metrics:
         raise TrainError(f"{run}: no step has been done yet")
+    timing = _lines(run / "timing.jsonl")
     page = drawing.page(
         f"Training run {run.resolve().name}",
         [
-            drawing.Section("Overview", _overview(run, metrics)),
+            drawing.Section("Overview", _overview(run, metrics, timing)),
             drawing.Section("Loss", _loss(run, metrics)),
             drawing.Section("Rate and gradients", _optimisation(metrics)),
-            drawing.Section("Speed", _speed(_lines(run / "timing.jsonl"), metrics)),
+            drawing.Section("Speed", _speed(timing, metrics)),
             drawing.Section("Alerts", _alerts(_lines(run / "alerts.jsonl"))),
         ],
         footer=f"internlm-core {__version__}",
@@ -77,9 +78,8 @@ def _phases(metrics: Lines) -> list[drawing.Mark]:
     return marks
 
 
-def _overview(run: Path, metrics: Lines) -> Markup:
+def _overview(run: Path, metrics: Lines, timing: Lines) -> Markup:
     last, info = metrics[-1], read_json(run / "run.json")
-    timing = _lines(run / "timing.jsonl")
     seconds = sum(line["seconds"] for line in timing)
     speed = sum(line["step_tokens"] for line in metrics[-len(timing) :]) / max(seconds, 1e-9)
     data = sum(shard["tokens"] for group in info["data"].values() for shard in group)

@@ -223,18 +223,11 @@ impl Tokenizer {
         }
         let pieces = pieces(vocab, &added, matches!(alphabet, Alphabet::Bytes(_)))?;
         let mut tokenizer = Self {
-            pieces,
-            merges,
-            alphabet,
             normal,
-            added: Vec::new(),
-            always: Default::default(),
             whole_first: file.model.ignore_merges,
             template: template(&file.post_processor)?,
             strips_space,
-            ascii_ranks: Default::default(),
-            pairs_spaces: Default::default(),
-            whole: Default::default(),
+            ..Self::bare(pieces, merges, alphabet, Vec::new())
         };
         tokenizer.overlay(&added, options.parity)?;
         Ok(tokenizer)

@@ -285,17 +285,9 @@ impl Tokenizer {
         };
         Ok(Self {
             strips_space: settings.normal.lead != Lead::Never,
-            pieces: pieces.iter().zip(0..).map(written).collect(),
-            merges,
-            alphabet,
             normal: settings.normal,
-            added: controls,
             always: Group::new(always)?,
-            whole_first: false,
-            template: Default::default(),
-            ascii_ranks: Default::default(),
-            pairs_spaces: Default::default(),
-            whole: Default::default(),
+            ..Self::bare(pieces.iter().zip(0..).map(written).collect(), merges, alphabet, controls)
         })
     }
 }

@@ -115,20 +115,8 @@ impl Tokenizer {
         for token in &added {
             pieces[token.id as usize] = token.content.as_bytes().into();
         }
-        Ok(Self {
-            pieces: pieces.into_iter().collect(),
-            merges,
-            alphabet: Alphabet::bytes(Splitter::Known(pattern), byte_ids),
-            normal: Default::default(),
-            added,
-            always: Default::default(),
-            whole_first: false,
-            template: Default::default(),
-            strips_space: false,
-            ascii_ranks: Default::default(),
-            pairs_spaces: Default::default(),
-            whole: Default::default(),
-        })
+        let alphabet = Alphabet::bytes(Splitter::Known(pattern), byte_ids);
+        Ok(Self::bare(pieces.into_iter().collect(), merges, alphabet, added))
     }
 
     /// Writes a rank file: the order of ids must be the order of merging, as tiktoken assumes.

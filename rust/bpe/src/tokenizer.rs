@@ -71,6 +71,29 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// One that changes no text before it cuts it, and adds nothing to its ids.
+    pub(crate) fn bare(
+        pieces: Pieces,
+        merges: Merges,
+        alphabet: Alphabet,
+        added: Vec<AddedToken>,
+    ) -> Self {
+        Self {
+            pieces,
+            merges,
+            alphabet,
+            normal: Default::default(),
+            added,
+            always: Default::default(),
+            whole_first: false,
+            template: Default::default(),
+            strips_space: false,
+            ascii_ranks: Default::default(),
+            whole: Default::default(),
+            pairs_spaces: Default::default(),
+        }
+    }
+
     /// Number of ids, unused ones included.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

@@ -240,19 +240,6 @@ impl Growing {
             added.push(AddedToken::control(name, pieces.len() as u32));
             pieces.push(name.as_bytes().into());
         }
-        Tokenizer {
-            pieces: pieces.into_iter().collect(),
-            merges: self.merges,
-            alphabet,
-            normal: Default::default(),
-            added,
-            always: Default::default(),
-            whole_first: false,
-            template: Default::default(),
-            strips_space: false,
-            ascii_ranks: Default::default(),
-            pairs_spaces: Default::default(),
-            whole: Default::default(),
-        }
+        Tokenizer::bare(pieces.into_iter().collect(), self.merges, alphabet, added)
     }
 }
