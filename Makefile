@@ -98,7 +98,7 @@ $(VENV)/.uv: requirements.lock
 # $(1): extra; uv installs in parallel and fetches nothing twice.
 define install
 	$(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock 'maturin>=1.9,<2'
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock --no-build-isolation -e '.[$(1)]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/uv pip install -q --python $(BIN)/python -c requirements.lock --no-build-isolation-package internlm-core -e '.[$(1)]'
 	touch $@
 endef
 
