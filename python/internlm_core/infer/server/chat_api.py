@@ -74,6 +74,7 @@ class ChatCall:
                 parallel=request.parallel_tool_calls is not False,
                 forced=prompt.forced,
                 closing=prompt.closing,
+                as_written=bool(request.stream and prompt.forced and prompt.schema),
                 log_probs=bool(request.logprobs),
             )
             for generation in generations
