@@ -51,6 +51,7 @@ class Engine:
         model: A model, or its configuration where `runner` is given.
         tokenizer: Without one, prompts and answers are ids only.
         weights: `int8` or `int4`: weights rounded in groups of 128, on a CPU.
+        round_head: With them the output head, to 8 bits; else it keeps its type.
         kv_dtype: Type of cached keys and values: `float32`, `bfloat16` or `int8`; the weights' when
             None.
         session_length: Most tokens of a prompt and its answer; the model's trained length when
@@ -81,6 +82,7 @@ class Engine:
         tokenizer: Tokenizer | None = None,
         *,
         weights: str | None = None,
+        round_head: bool = True,
         kv_dtype: str | None = None,
         session_length: int | None = None,
         max_batch: int = 32,
@@ -112,6 +114,7 @@ class Engine:
                 self.config,
                 self._model if _state is None else _state,
                 weights=weights,
+                round_head=round_head,
                 kv_dtype=kv_dtype,
                 blocks=blocks,
                 session_length=self.session_length,
