@@ -25,6 +25,29 @@ def test_round_trip(small: Tokenizer, hard_texts: list[str]) -> None:
         assert small.count(text) == len(ids)
 
 
+def test_texts_of_a_batch_do_not_mix(small: Tokenizer) -> None:
+    """New words, again and again, over many ends of texts, with special tokens between them."""
+    rng = random.Random(2)
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(rng.choices(alphabet, k=rng.randint(1, 24))) for _ in range(3_000)]
+    words += ["潮水落", "<|im_start|>", "x" * 300, " " * 40]
+    texts: list[str] = []
+    while len(texts) < 2_000:
+        some = rng.choices(words, k=6)
+        texts.append(" ".join(rng.choices(some, k=rng.randrange(30))))
+        texts += ["", "<|im_end|>"][: rng.randrange(3)]
+    texts.append(" ".join(words))
+    for special in ((), "all"):
+        alone = [small.encode(text, allowed_special=special) for text in texts]
+        for threads in (1, 2):
+            fresh = pickle.loads(pickle.dumps(small))
+            ids, offsets = fresh.encode_batch(texts, allowed_special=special, threads=threads)
+            assert list(np.diff(offsets)) == [len(one) for one in alone]
+            assert np.array_equal(ids, np.concatenate(alone))
+            assert sum(fresh.count(text, allowed_special=special) for text in texts) == len(ids)
+    assert small.decode(ids) == "".join(texts)
+
+
 def test_stream_equals_whole_for_any_ids(small: Tokenizer) -> None:
     rng = random.Random(1)
     for _ in range(200):

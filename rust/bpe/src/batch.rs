@@ -1,7 +1,7 @@
 //! Short pieces merged several at a time.
 //!
 //! A merge waits for the ranks of two pairs, which seldom lie in a near cache, and the next merge
-//! of the piece waits for it. So eight pieces take turns: what one asks for arrives while the
+//! of the piece waits for it. So sixteen pieces take turns: what one asks for arrives while the
 //! others work. Each piece is joined as in [`Merges::apply`], lowest rank first, leftmost first.
 
 use crate::merges::{Merges, NONE};
@@ -9,7 +9,7 @@ use crate::merges::{Merges, NONE};
 /// Most symbols of a piece.
 pub(crate) const SHORT: usize = 16;
 /// Pieces that take turns.
-const LANES: usize = 8;
+const LANES: usize = 16;
 
 /// A piece at work. Position `i` lives while bit `i` of `alive` is set.
 #[derive(Clone, Copy)]
@@ -45,11 +45,8 @@ impl Lane {
     }
 
     #[inline(always)]
-    fn choose(&mut self, merges: &Merges) {
+    fn choose(&mut self) {
         self.chosen = self.best.iter().fold(NONE, |least, &value| least.min(value));
-        if self.chosen != NONE {
-            merges.prefetch_result(self.chosen >> 4);
-        }
     }
 
     /// Joins the chosen pair and asks for the ranks that its new neighbours need.
@@ -125,21 +122,24 @@ impl Merges {
     fn apply_batch_any(&self, count: usize, pieces: &mut impl Pieces) {
         let mut lanes = [IDLE; LANES];
         let (mut live, mut next) = (0, 0);
-        while live < LANES && self.begin(&mut lanes[live], &mut next, count, pieces) {
+        while live < LANES && begin(&mut lanes[live], &mut next, count, pieces) {
             live += 1;
         }
         while live > 0 {
+            // Turn by turn, so that no lane reads at once what it has just written.
             for lane in &mut lanes[..live] {
                 lane.join(self);
+            }
+            for lane in &mut lanes[..live] {
+                lane.renew(self);
             }
             let mut number = 0;
             while number < live {
                 let lane = &mut lanes[number];
-                lane.renew(self);
-                lane.choose(self);
+                lane.choose();
                 if lane.chosen == NONE {
                     finish(lane, pieces);
-                    if !self.begin(lane, &mut next, count, pieces) {
+                    if !begin(lane, &mut next, count, pieces) {
                         live -= 1;
                         lanes[number] = lanes[live];
                         continue;
@@ -149,33 +149,27 @@ impl Merges {
             }
         }
     }
+}
 
-    /// Lets the next piece that has anything to join into a lane; false when none is left.
-    #[inline(always)]
-    fn begin(
-        &self,
-        lane: &mut Lane,
-        next: &mut usize,
-        count: usize,
-        pieces: &mut impl Pieces,
-    ) -> bool {
-        while *next < count {
-            lane.piece = *next as u32;
-            lane.best = [NONE; SHORT];
-            let length = pieces.start(*next, &mut lane.symbols, &mut lane.best);
-            lane.alive = ((1u64 << length) - 1) as u32;
-            for (at, best) in lane.best.iter_mut().enumerate() {
-                *best = pack(*best, at);
-            }
-            *next += 1;
-            lane.choose(self);
-            if lane.chosen != NONE {
-                return true;
-            }
-            finish(lane, pieces);
+/// Lets the next piece that has anything to join into a lane; false when none is left.
+#[inline(always)]
+fn begin(lane: &mut Lane, next: &mut usize, count: usize, pieces: &mut impl Pieces) -> bool {
+    while *next < count {
+        lane.piece = *next as u32;
+        lane.best = [NONE; SHORT];
+        let length = pieces.start(*next, &mut lane.symbols, &mut lane.best);
+        lane.alive = ((1u64 << length) - 1) as u32;
+        for (at, best) in lane.best.iter_mut().enumerate() {
+            *best = pack(*best, at);
         }
-        false
+        *next += 1;
+        lane.choose();
+        if lane.chosen != NONE {
+            return true;
+        }
+        finish(lane, pieces);
     }
+    false
 }
 
 #[inline(always)]

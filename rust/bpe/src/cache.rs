@@ -2,16 +2,18 @@
 //!
 //! A piece of up to 15 bytes is its own key: the bytes and the length in one integer of 128 bits.
 //! Two entries share a cache line with their ids, so a piece that is known costs one memory access,
-//! which is asked for some hundred pieces ahead.
+//! which is asked for some hundred pieces ahead. Pieces wait in a queue, over the ends of texts, so
+//! that those that are not known can be merged many at a time.
 
 use std::sync::Mutex;
 
 use crate::merges::prefetch;
 use crate::pages::{Table, Zero};
+use crate::pieces::Ends;
 use crate::runs::Runs;
 
 /// Longest piece with a key of its own.
-const SHORT: usize = 15;
+pub(crate) const SHORT: usize = 15;
 /// Longer pieces than this are not entered: they hardly ever repeat.
 const LONG: usize = 256;
 const BUCKETS: usize = 1 << 17;
@@ -19,13 +21,15 @@ const LONG_SLOTS: usize = 1 << 16;
 /// Ids and bytes that entries may point to before the cache starts afresh.
 const MOST_IDS: usize = 1 << 20;
 const MOST_BYTES: usize = 1 << 22;
+/// Most pieces in the queue.
+const QUEUE: usize = 1024;
 
 /// Ids that fit into an entry; the fourth number counts them, or is `ELSEWHERE` or more.
 const INLINE: u32 = 3;
 /// The ids are in the arena: `[start, end, _, ELSEWHERE]`.
 const ELSEWHERE: u32 = 4;
-/// A longer piece, which is looked up apart.
-const APART: u32 = 5;
+/// The piece is about to be merged; the value is that of a place in the queue: `[place, _, _, SOON]`.
+const SOON: u32 = 5;
 
 type Value = [u32; 4];
 
@@ -56,23 +60,42 @@ pub struct Cache {
     ids: Vec<u32>,
     bytes: Vec<u8>,
     runs: Runs,
-    work: Box<Work>,
+    queue: Box<Queue>,
+    /// Number of ids at the end of each text that ended, until they are taken.
+    text_ends: Vec<i64>,
 }
 
-/// Room for one block of pieces and for one piece's symbols.
-struct Work {
-    keys: [u128; BLOCK],
-    places: [u32; BLOCK],
-    values: [Value; BLOCK],
+/// Pieces on their way to ids, in order.
+struct Queue {
+    /// 0: the value was there from the start.
+    keys: [u128; QUEUE],
+    places: [u32; QUEUE],
+    values: [Value; QUEUE],
+    /// Pieces to merge.
+    unknown: [u16; QUEUE],
+    unknown_count: usize,
+    len: usize,
+    /// How many have been looked up.
+    known: usize,
+    /// Where in the queue texts end.
+    text_ends: Vec<u16>,
+    /// Room for one piece's symbols.
     symbols: Vec<u32>,
 }
 
-const BLOCK: usize = crate::pieces::Ends::FULL + crate::pieces::Ends::SPARE;
-
-impl Default for Work {
+impl Default for Queue {
     fn default() -> Self {
-        let symbols = Vec::new();
-        Self { keys: [0; BLOCK], places: [0; BLOCK], values: [[0; 4]; BLOCK], symbols }
+        Self {
+            keys: [0; QUEUE],
+            places: [0; QUEUE],
+            values: [[0; 4]; QUEUE],
+            unknown: [0; QUEUE],
+            unknown_count: 0,
+            len: 0,
+            known: 0,
+            text_ends: Vec::new(),
+            symbols: Vec::new(),
+        }
     }
 }
 
@@ -88,8 +111,9 @@ pub(crate) trait Merge {
     fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>);
     /// Where each token ends in a text; `None` where a piece can't be put together from parts.
     fn ends(&self, text: &[u8], ids: &[u32], ends: &mut Vec<usize>) -> Option<()>;
-    /// Calls `done` with the ids of each of `pieces`, of at most 15 bytes, in any order.
-    fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32]));
+    /// Calls `done` with the number and the ids of each of `count` pieces, in any order; `key` gives
+    /// a piece's key.
+    fn many(&self, count: usize, key: impl Fn(usize) -> u128, done: impl FnMut(usize, &[u32]));
 }
 
 const MASKS: [u128; SHORT + 1] = {
@@ -116,6 +140,12 @@ fn key(text: &[u8], start: usize, length: usize) -> u128 {
     u128::from_le_bytes(bytes) & MASKS[length] | (length as u128) << 120
 }
 
+/// The bytes of a key's piece, and how many they are.
+#[inline(always)]
+pub(crate) fn piece_of(key: u128) -> ([u8; 16], usize) {
+    (key.to_le_bytes(), ((key >> 120) as usize).min(SHORT))
+}
+
 #[inline(always)]
 pub(crate) fn fold(left: u64, right: u64) -> u64 {
     let product =
@@ -124,7 +154,8 @@ pub(crate) fn fold(left: u64, right: u64) -> u64 {
 }
 
 impl Cache {
-    /// Appends the ids of the pieces of `text` from `start` that end at `ends`.
+    /// Queues the pieces of `text` from `start` that end at `ends`; a queue that is full is emptied
+    /// into `out`.
     ///
     /// `merge` makes the ids of pieces that are not known.
     #[inline]
@@ -134,153 +165,198 @@ impl Cache {
         start: usize,
         ends: &[usize],
         out: &mut Vec<u32>,
-        merge: impl Merge,
+        merge: &impl Merge,
     ) {
+        self.begin();
+        let mut from = start;
+        for ends in ends.chunks(Ends::MOST) {
+            if self.queue.len + ends.len() > QUEUE {
+                self.flush(out, merge);
+            }
+            // What was asked for before the text was cut has come.
+            self.look_up();
+            for &end in ends {
+                let length = end - from;
+                if length <= SHORT {
+                    let key = key(text, from, length);
+                    let place = fold(key as u64, (key >> 64) as u64) as usize % BUCKETS;
+                    prefetch(&self.buckets[place]);
+                    let queue = &mut *self.queue;
+                    let index = queue.len % QUEUE;
+                    (queue.keys[index], queue.places[index]) = (key, place as u32);
+                    queue.len += 1;
+                } else {
+                    self.long(&text[from..end], out, merge);
+                }
+                from = end;
+            }
+        }
+    }
+
+    /// Tables come with the first piece: many a cache never has one.
+    #[inline]
+    fn begin(&mut self) {
         if self.buckets.is_empty() {
             self.buckets = Table::new(BUCKETS);
             self.long = vec![LongSlot::default(); LONG_SLOTS];
         }
-        self.make_room();
-        let mut from = start;
-        for (index, &end) in ends.iter().enumerate() {
-            let length = end - from;
-            if length <= SHORT {
-                let key = key(text, from, length);
-                let place = fold(key as u64, (key >> 64) as u64) as usize % BUCKETS;
-                prefetch(&self.buckets[place]);
-                let work = &mut *self.work;
-                (work.keys[index], work.places[index]) = (key, place as u32);
-            } else {
-                self.work.keys[index] = 0;
-            }
-            from = end;
-        }
-        self.look_up(text, start, ends, &merge);
-        // Four numbers are written where up to three count; the rest is written over.
-        let mut ready = [0; 4 * BLOCK];
-        let mut count = 0;
-        let mut from = start;
-        for (index, &end) in ends.iter().enumerate() {
-            let value = self.work.values[index];
-            if value[3] <= INLINE {
-                ready[count..count + 4].copy_from_slice(&value);
-                count += value[3] as usize;
-            } else {
-                out.extend_from_slice(&ready[..count]);
-                count = 0;
-                if value[3] == ELSEWHERE {
-                    out.extend_from_slice(&self.ids[value[0] as usize..value[1] as usize]);
-                } else {
-                    self.long(&text[from..end], out, &merge);
-                }
-            }
-            from = end;
-        }
-        out.extend_from_slice(&ready[..count]);
     }
 
-    /// Fills in the values of a block; pieces that are not known are merged together, and entered.
+    /// Queues an id.
+    pub(crate) fn push(&mut self, id: u32, out: &mut Vec<u32>, merge: &impl Merge) {
+        self.begin();
+        if self.queue.len == QUEUE {
+            self.flush(out, merge);
+        }
+        self.queue.push([id, 0, 0, 1]);
+    }
+
+    /// Remembers that a text ends here.
+    pub(crate) fn end_text(&mut self) {
+        let queue = &mut *self.queue;
+        queue.text_ends.push(queue.len as u16);
+    }
+
+    /// Number of ids at the end of each text that ended since this was asked for.
+    pub(crate) fn take_text_ends(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.text_ends)
+    }
+
+    /// Empties the queue into `out`.
+    pub(crate) fn flush(&mut self, out: &mut Vec<u32>, merge: &impl Merge) {
+        self.look_up();
+        if self.queue.unknown_count > 0 {
+            self.learn(merge);
+        }
+        let mut from = 0;
+        for number in 0..self.queue.text_ends.len() {
+            let end = usize::from(self.queue.text_ends[number]);
+            self.emit(from, end, out);
+            self.text_ends.push(out.len() as i64);
+            from = end;
+        }
+        self.emit(from, self.queue.len, out);
+        let queue = &mut *self.queue;
+        queue.text_ends.clear();
+        (queue.len, queue.known, queue.unknown_count) = (0, 0, 0);
+        self.make_room();
+    }
+
+    /// Fills in the values of pieces in the queue as far as they are known.
     #[inline(always)]
-    fn look_up(&mut self, text: &[u8], start: usize, ends: &[usize], merge: &impl Merge) {
-        let Work { keys, places, values, .. } = &mut *self.work;
-        let (mut unknown, mut count) = ([0u16; BLOCK + 1], 0);
-        for index in 0..ends.len().min(BLOCK) {
+    fn look_up(&mut self) {
+        let Queue { keys, places, values, unknown, unknown_count, len, known, .. } =
+            &mut *self.queue;
+        let (from, mut count) = (*known, *unknown_count);
+        for index in from..(*len).min(QUEUE) {
             let key = keys[index];
             let bucket = &self.buckets[places[index] as usize % BUCKETS];
             let second = usize::from(bucket.keys[0] != key);
-            values[index] = bucket.values[second];
-            unknown[count] = index as u16;
-            // A long piece has the key 0 and no place of its own.
+            let value = bucket.values[second];
+            // An empty place has the key 0, and so have pieces whose value is there already.
+            values[index] = if key == 0 { values[index] } else { value };
+            unknown[count % QUEUE] = index as u16;
             count += usize::from(bucket.keys[second] != key && key != 0);
-            if key == 0 {
-                values[index] = [0, 0, 0, APART];
-            }
         }
-        if count > 0 {
-            self.learn(text, start, ends, &unknown[..count], merge);
+        *known = *len;
+        let first = *unknown_count;
+        for number in first..count {
+            let index = usize::from(unknown[number % QUEUE]);
+            let (key, place) = (keys[index], places[index] as usize % BUCKETS);
+            let bucket = &mut self.buckets[place];
+            if let Some(side) = bucket.keys.iter().position(|&other| other == key) {
+                // The same piece came a little earlier.
+                values[index] = bucket.values[side];
+                continue;
+            }
+            bucket.enter(key, [index as u32, 0, 0, SOON]);
+            unknown[*unknown_count % QUEUE] = index as u16;
+            *unknown_count += 1;
         }
     }
 
     /// Merges short pieces and enters them.
     #[cold]
     #[inline(never)]
-    fn learn(
-        &mut self,
-        text: &[u8],
-        start: usize,
-        ends: &[usize],
-        unknown: &[u16],
-        merge: &impl Merge,
-    ) {
-        let mut pieces = [&text[..0]; BLOCK];
-        for (piece, &index) in pieces.iter_mut().zip(unknown) {
-            let index = usize::from(index);
-            let from = if index == 0 { start } else { ends[index - 1] };
-            *piece = &text[from..ends[index]];
-        }
-        merge.many(&pieces[..unknown.len()], |piece, merged| {
-            let index = usize::from(unknown[piece]);
-            let (place, key) = (self.work.places[index] as usize, self.work.keys[index]);
-            self.work.values[index] = self.enter(place, key, merged);
-        });
+    fn learn(&mut self, merge: &impl Merge) {
+        let Self { buckets, ids, queue, .. } = self;
+        let Queue { keys, places, values, unknown, unknown_count, .. } = &mut **queue;
+        let index = |number: usize| usize::from(unknown[number % QUEUE]) % QUEUE;
+        merge.many(
+            *unknown_count,
+            |number| keys[index(number)],
+            |number, merged| {
+                let index = index(number);
+                let value = match *merged {
+                    [] => [0; 4],
+                    [a] => [a, 0, 0, 1],
+                    [a, b] => [a, b, 0, 2],
+                    [a, b, c] => [a, b, c, 3],
+                    _ => elsewhere(ids, merged),
+                };
+                values[index] = value;
+                buckets[places[index] as usize % BUCKETS].enter(keys[index], value);
+            },
+        );
     }
 
+    /// Appends the ids of a stretch of the queue.
+    fn emit(&self, from: usize, end: usize, out: &mut Vec<u32>) {
+        let values = &self.queue.values;
+        for some in values[from..end].chunks(Ends::MOST) {
+            // Four numbers are written where up to three count; the rest is written over.
+            let mut ready = [0; 4 * Ends::MOST];
+            let mut count = 0;
+            for value in some {
+                let mut value = value;
+                if value[3] > INLINE {
+                    if value[3] == SOON {
+                        value = &values[value[0] as usize % QUEUE];
+                    }
+                    if value[3] == ELSEWHERE {
+                        out.extend_from_slice(&ready[..count]);
+                        out.extend_from_slice(&self.ids[value[0] as usize..value[1] as usize]);
+                        count = 0;
+                        continue;
+                    }
+                }
+                ready[count..count + 4].copy_from_slice(value);
+                count += value[3] as usize;
+            }
+            out.extend_from_slice(&ready[..count]);
+        }
+    }
+
+    #[inline(never)]
     fn long(&mut self, piece: &[u8], out: &mut Vec<u32>, merge: &impl Merge) {
         if piece.len() > LONG {
-            self.runs.extend(piece, out, &mut self.work.symbols, merge);
+            self.flush(out, merge);
+            self.runs.extend(piece, out, &mut self.queue.symbols, merge);
             return;
         }
         let hash = hash_of_long(piece);
-        if !self.known_long(piece, hash, out) {
-            let before = out.len();
-            merge.one(piece, &mut self.work.symbols, out);
-            self.enter_long(piece, hash, &out[before..]);
-        }
-    }
-
-    fn known_long(&self, piece: &[u8], hash: u64, out: &mut Vec<u32>) -> bool {
         let slot = self.long[hash as usize % LONG_SLOTS];
         let text = slot.text as usize;
         let known = slot.hash == hash
             && slot.length as usize == piece.len()
             && &self.bytes[text..text + piece.len()] == piece;
-        if known {
-            out.extend_from_slice(&self.ids[slot.start as usize..slot.end as usize]);
-        }
-        known
+        let value = match known {
+            true => [slot.start, slot.end, 0, ELSEWHERE],
+            false => self.learn_long(piece, hash, merge),
+        };
+        self.queue.push(value);
     }
 
-    fn enter_long(&mut self, piece: &[u8], hash: u64, merged: &[u32]) {
+    fn learn_long(&mut self, piece: &[u8], hash: u64, merge: &impl Merge) -> Value {
         let (text, start) = (self.bytes.len() as u32, self.ids.len() as u32);
         self.bytes.extend_from_slice(piece);
-        self.ids.extend_from_slice(merged);
+        merge.one(piece, &mut self.queue.symbols, &mut self.ids);
         let (length, end) = (piece.len() as u32, self.ids.len() as u32);
         self.long[hash as usize % LONG_SLOTS] = LongSlot { hash, text, length, start, end };
+        [start, end, 0, ELSEWHERE]
     }
 
-    /// Enters a short piece: into an empty place, else over the later of two.
-    #[inline(always)]
-    fn enter(&mut self, place: usize, key: u128, merged: &[u32]) -> Value {
-        let value = match *merged {
-            [] => [0; 4],
-            [a] => [a, 0, 0, 1],
-            [a, b] => [a, b, 0, 2],
-            [a, b, c] => [a, b, c, 3],
-            _ => {
-                let start = self.ids.len() as u32;
-                self.ids.extend_from_slice(merged);
-                [start, self.ids.len() as u32, 0, ELSEWHERE]
-            }
-        };
-        let bucket = &mut self.buckets[place % BUCKETS];
-        let side = usize::from(bucket.keys[0] != 0 && bucket.keys[0] != key);
-        bucket.keys[side] = key;
-        bucket.values[side] = value;
-        value
-    }
-
-    /// Starts afresh when the arenas are full: between blocks only, for the values of a block point
-    /// into them.
+    /// Starts afresh when the arenas are full; not while values in the queue point into them.
     fn make_room(&mut self) {
         if self.ids.len() > MOST_IDS || self.bytes.len() > MOST_BYTES {
             self.ids.clear();
@@ -291,6 +367,33 @@ impl Cache {
             }
         }
     }
+}
+
+impl Bucket {
+    /// Enters a piece: into an empty place, else over the later of two.
+    #[inline(always)]
+    fn enter(&mut self, key: u128, value: Value) {
+        let side = usize::from(self.keys[0] != 0 && self.keys[0] != key);
+        self.keys[side] = key;
+        self.values[side] = value;
+    }
+}
+
+impl Queue {
+    /// Adds what needs no looking up.
+    #[inline]
+    fn push(&mut self, value: Value) {
+        let index = self.len % QUEUE;
+        (self.keys[index], self.places[index], self.values[index]) = (0, 0, value);
+        self.len += 1;
+    }
+}
+
+#[inline]
+fn elsewhere(arena: &mut Vec<u32>, ids: &[u32]) -> Value {
+    let start = arena.len() as u32;
+    arena.extend_from_slice(ids);
+    [start, arena.len() as u32, 0, ELSEWHERE]
 }
 
 /// Caches that wait for their next text; as many as ever worked at the same time.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use crate::batch::{Pieces, SHORT};
-use crate::cache::{Cache, Caches, Merge};
+use crate::cache::{Cache, Caches, Merge, piece_of};
 use crate::characters::Progress;
 use crate::patterns;
 use crate::pieces::Ends;
@@ -30,7 +30,7 @@ impl Stop {
     }
 }
 
-impl Merge for &Tokenizer {
+impl Merge for Tokenizer {
     fn one(&self, piece: &[u8], symbols: &mut Vec<u32>, ids: &mut Vec<u32>) {
         if let Some(id) = self.whole(piece) {
             ids.push(id);
@@ -58,22 +58,22 @@ impl Merge for &Tokenizer {
         Some(())
     }
 
-    fn many(&self, pieces: &[&[u8]], done: impl FnMut(usize, &[u32])) {
-        let mut batch = Short { tokenizer: self, pieces, ascii: self.ascii_ranks(), done };
-        self.merges.apply_batch(pieces.len(), &mut batch);
+    fn many(&self, count: usize, key: impl Fn(usize) -> u128, done: impl FnMut(usize, &[u32])) {
+        let mut batch = Short { tokenizer: self, key, ranks: self.byte_ranks(), done };
+        self.merges.apply_batch(count, &mut batch);
     }
 }
 
 /// Short pieces that are merged together.
-struct Short<'t, F> {
+struct Short<'t, K, F> {
     tokenizer: &'t Tokenizer,
-    pieces: &'t [&'t [u8]],
-    /// Ranks of pairs of ASCII characters.
-    ascii: &'t [u32],
+    key: K,
+    /// Ranks of pairs of bytes, or of ASCII characters.
+    ranks: &'t [u32],
     done: F,
 }
 
-impl<F: FnMut(usize, &[u32])> Pieces for Short<'_, F> {
+impl<K: Fn(usize) -> u128, F: FnMut(usize, &[u32])> Pieces for Short<'_, K, F> {
     #[inline(always)]
     fn start(
         &mut self,
@@ -81,31 +81,33 @@ impl<F: FnMut(usize, &[u32])> Pieces for Short<'_, F> {
         symbols: &mut [u32; SHORT],
         ranks: &mut [u32; SHORT],
     ) -> usize {
-        let (piece, mut count) = (self.pieces[piece], 0);
+        let (bytes, length) = piece_of((self.key)(piece));
+        let piece = &bytes[..length];
         if let Some(id) = self.tokenizer.whole(piece) {
             symbols[0] = id;
             return 1;
         }
-        match &self.tokenizer.alphabet {
-            Alphabet::Bytes(bytes) => {
+        let pair = |at: usize| usize::from(piece[at - 1]) << 8 | usize::from(piece[at]);
+        let characters = match &self.tokenizer.alphabet {
+            Alphabet::Bytes(alphabet) => {
                 for (symbol, &byte) in symbols.iter_mut().zip(piece) {
-                    *symbol = bytes.ids[usize::from(byte)];
+                    *symbol = alphabet.ids[usize::from(byte)];
                 }
-                count = piece.len().min(SHORT);
+                for at in 1..length {
+                    ranks[at - 1] = self.ranks[pair(at) % (1 << 16)];
+                }
+                return length;
             }
-            Alphabet::Characters(characters) => characters.symbols(piece, |id| {
-                symbols[count % SHORT] = id;
-                count += 1;
-            }),
-        }
-        let merges = &self.tokenizer.merges;
-        if count == piece.len() {
+            Alphabet::Characters(characters) => characters,
+        };
+        let (merges, mut count) = (&self.tokenizer.merges, 0);
+        characters.symbols(piece, |id| {
+            symbols[count % SHORT] = id;
+            count += 1;
+        });
+        if piece.is_ascii() {
             for at in 1..count.min(SHORT) {
-                let (left, right) = (piece[at - 1], piece[at]);
-                ranks[at - 1] = match left < 0x80 && right < 0x80 {
-                    true => self.ascii[usize::from(left) << 7 | usize::from(right)],
-                    false => merges.rank(symbols[at - 1], symbols[at]),
-                };
+                ranks[at - 1] = self.ranks[pair(at) % (1 << 16)];
             }
         } else {
             for at in 1..count.min(SHORT) {
@@ -133,13 +135,28 @@ impl Tokenizer {
         ids: &mut Vec<u32>,
         stop: &Stop,
     ) {
+        self.queue(text, allowed, cache, ids, stop);
+        cache.flush(ids, self);
+    }
+
+    /// As [`Tokenizer::encode_into`], but the last ids may stay in the cache's queue.
+    fn queue(
+        &self,
+        text: &str,
+        allowed: &Allowed,
+        cache: &mut Cache,
+        ids: &mut Vec<u32>,
+        stop: &Stop,
+    ) {
         allowed.raw.split(text, |part| match part {
-            Part::Token(id, _) => ids.push(id),
+            Part::Token(id, _) => cache.push(id, ids, self),
             Part::Text(range) => {
                 let normal = self.normal.apply(&text[range.clone()], range.start == 0);
                 self.parts(&normal, allowed, |part| match part {
-                    Part::Token(id, _) => ids.push(id),
-                    Part::Text(range) => self.encode_text(&normal[range], cache, ids, stop),
+                    Part::Token(id, _) => cache.push(id, ids, self),
+                    Part::Text(range) => self.blocks(&normal[range], stop, |text, start, ends| {
+                        cache.extend(text, start, ends, ids, self);
+                    }),
                 });
             }
         });
@@ -176,6 +193,7 @@ impl Tokenizer {
         stop: &Stop,
     ) {
         self.blocks(text, stop, |text, start, ends| cache.extend(text, start, ends, ids, self));
+        cache.flush(ids, self);
     }
 
     /// Calls `block` with the text, where a few hundred pieces start, and where each of them ends.
@@ -251,24 +269,27 @@ impl Tokenizer {
             .map(|run| {
                 let texts = &texts[run[0]..run[1]];
                 let bytes: usize = texts.iter().map(|text| text.map_or(0, str::len)).sum();
-                let (mut ids, mut ends) = (Vec::with_capacity(bytes / 3), vec![0]);
-                caches.lend(|cache| {
+                let mut ids = Vec::with_capacity(bytes / 3);
+                let ends = caches.lend(|cache| {
                     for text in texts {
-                        self.encode_into(text.unwrap_or(""), allowed, cache, &mut ids, stop);
-                        ends.push(ids.len() as i64);
+                        self.queue(text.unwrap_or(""), allowed, cache, &mut ids, stop);
+                        cache.end_text();
                     }
+                    cache.flush(&mut ids, self);
+                    cache.take_text_ends()
                 });
                 (ids, ends)
             })
             .collect();
-        if parts.len() == 1 {
-            return parts.swap_remove(0);
+        if let [(ids, ends)] = parts.as_mut_slice() {
+            ends.insert(0, 0);
+            return (std::mem::take(ids), std::mem::take(ends));
         }
         let mut offsets = Vec::with_capacity(texts.len() + 1);
         offsets.push(0);
         let mut base = 0;
         for (part, ends) in &parts {
-            offsets.extend(ends[1..].iter().map(|end| base + end));
+            offsets.extend(ends.iter().map(|end| base + end));
             base += part.len() as i64;
         }
         // Put together by all threads: one alone would take as long as a tenth of the encoding.

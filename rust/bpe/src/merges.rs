@@ -26,6 +26,8 @@ pub struct Merges {
     buckets: Table<[u64; LANES]>,
     /// Rank → id of the result.
     results: Vec<u32>,
+    /// What to add to a rank to have the id of its result, where that is the same for all.
+    offset: Option<u32>,
     len: usize,
 }
 
@@ -66,7 +68,8 @@ impl Merges {
     #[must_use]
     pub fn with_capacity(rules: usize) -> Self {
         let buckets = (rules * 2 / LANES).next_power_of_two().max(16);
-        Self { buckets: Table::new(buckets), results: Vec::with_capacity(rules), len: 0 }
+        let results = Vec::with_capacity(rules);
+        Self { buckets: Table::new(buckets), results, offset: None, len: 0 }
     }
 
     /// Adds a rule; a pair that is there already keeps its first rank and `false` is returned.
@@ -88,6 +91,9 @@ impl Merges {
             self.results.resize(rule.rank as usize + 1, NONE);
         }
         self.results[rule.rank as usize] = rule.result;
+        let offset = Some(rule.result.wrapping_sub(rule.rank));
+        self.offset =
+            if self.len == 0 { offset } else { self.offset.filter(|_| self.offset == offset) };
         self.len += 1;
         true
     }
@@ -185,13 +191,10 @@ impl Merges {
     /// What the rule of this rank makes.
     #[inline(always)]
     pub(crate) fn result(&self, rank: u32) -> u32 {
-        self.results[rank as usize]
-    }
-
-    /// Asks for what [`Merges::result`] will read.
-    #[inline(always)]
-    pub(crate) fn prefetch_result(&self, rank: u32) {
-        prefetch(&self.results[rank as usize]);
+        match self.offset {
+            Some(offset) => rank.wrapping_add(offset),
+            None => self.results[rank as usize],
+        }
     }
 
     /// Asks for what [`Merges::rank`] will read.
@@ -255,7 +258,7 @@ impl Merges {
             let at = (first & 63) as usize;
             let right = usize::from(next[at]);
             let after = usize::from(next[right]);
-            let result = self.results[(first >> 6) as usize];
+            let result = self.result(first >> 6);
             symbol[at] = result;
             if right < SCAN {
                 best[right] = NONE;

@@ -82,14 +82,15 @@ impl Tokenizer {
                 self.parts(&normal, allowed, |part| match part {
                     Part::Token(..) => count += 1,
                     Part::Text(range) => self.blocks(&normal[range], stop, |text, start, ends| {
-                        ids.clear();
                         cache.extend(text, start, ends, &mut ids, self);
                         count += ids.len();
+                        ids.clear();
                     }),
                 });
             }
         });
-        count
+        cache.flush(&mut ids, self);
+        count + ids.len()
     }
 
     /// Where a token that starts at a place of the text ends.

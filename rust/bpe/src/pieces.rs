@@ -5,13 +5,13 @@
 /// Splitters fill it without asking about each piece, so it has some room to spare at the end.
 #[derive(Debug)]
 pub struct Ends {
-    at: [usize; Self::FULL + Self::SPARE],
+    at: [usize; Self::MOST],
     len: usize,
 }
 
 impl Default for Ends {
     fn default() -> Self {
-        Self { at: [0; Self::FULL + Self::SPARE], len: 0 }
+        Self { at: [0; Self::MOST], len: 0 }
     }
 }
 
@@ -19,7 +19,9 @@ impl Ends {
     /// With so many pieces a splitter should stop.
     pub(crate) const FULL: usize = 240;
     /// How many more it may add before it looks.
-    pub(crate) const SPARE: usize = 16;
+    const SPARE: usize = 16;
+    /// No more than this.
+    pub(crate) const MOST: usize = Self::FULL + Self::SPARE;
 
     #[inline(always)]
     pub(crate) fn is_full(&self) -> bool {

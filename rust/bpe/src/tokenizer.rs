@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::characters::Characters;
 use crate::junctions::Junctions;
+use crate::merges::NONE;
 use crate::normal::{Change, Lead, Normal};
 use crate::regexes::Regexes;
 use crate::special::{AddedToken, Allowed, Group};
@@ -65,7 +66,7 @@ pub struct Tokenizer {
     /// Whether the file's decoder drops one leading space.
     pub(crate) strips_space: bool,
     /// Found when the first text asks for them.
-    pub(crate) ascii_ranks: OnceLock<Box<[u32]>>,
+    pub(crate) byte_ranks: OnceLock<Box<[u32]>>,
     pub(crate) whole: OnceLock<FxHashMap<Box<[u8]>, u32>>,
     pub(crate) pairs_spaces: OnceLock<bool>,
 }
@@ -88,7 +89,7 @@ impl Tokenizer {
             whole_first: false,
             template: Default::default(),
             strips_space: false,
-            ascii_ranks: Default::default(),
+            byte_ranks: Default::default(),
             whole: Default::default(),
             pairs_spaces: Default::default(),
         }
@@ -169,21 +170,25 @@ impl Tokenizer {
         bytes.junctions.get_or_init(|| Junctions::new(self.pieces.iter()))
     }
 
-    /// The ranks of all pairs of ASCII characters, row by row of the left one.
-    pub(crate) fn ascii_ranks(&self) -> &[u32] {
-        self.ascii_ranks.get_or_init(|| {
+    /// The ranks of all pairs of bytes, 256 for each left one; in a vocabulary over characters those
+    /// of ASCII, at the same places.
+    pub(crate) fn byte_ranks(&self) -> &[u32] {
+        self.byte_ranks.get_or_init(|| {
             let mut symbols = Vec::new();
-            for byte in 0..0x80 {
-                match &self.alphabet {
-                    Alphabet::Bytes(bytes) => symbols.push(bytes.ids[usize::from(byte)]),
-                    // One symbol each: an unknown character is its byte, and joins nothing.
-                    Alphabet::Characters(characters) => {
-                        characters.symbols(&[byte], |id| symbols.push(id));
-                    }
+            match &self.alphabet {
+                Alphabet::Bytes(bytes) => symbols.extend(bytes.ids),
+                // One symbol each: an unknown character is its byte, and joins nothing.
+                Alphabet::Characters(characters) => {
+                    (0..0x80).for_each(|byte| characters.symbols(&[byte], |id| symbols.push(id)));
                 }
             }
-            let right = |left: u32| symbols.iter().map(move |&right| self.merges.rank(left, right));
-            symbols.iter().flat_map(|&left| right(left)).collect()
+            let mut ranks = vec![NONE; 1 << 16];
+            for (row, &left) in ranks.chunks_exact_mut(256).zip(&symbols) {
+                for (rank, &right) in row.iter_mut().zip(&symbols) {
+                    *rank = self.merges.rank(left, right);
+                }
+            }
+            ranks.into()
         })
     }
 
@@ -221,7 +226,7 @@ impl Tokenizer {
         if !parity {
             let ids: Vec<u32> = names.iter().map(|name| name.id).collect();
             self.merges.forget_results(&ids);
-            self.ascii_ranks = OnceLock::new();
+            self.byte_ranks = OnceLock::new();
             self.pairs_spaces = OnceLock::new();
         }
         self.added.sort_by_key(|token| token.id);

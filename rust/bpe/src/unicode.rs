@@ -98,19 +98,38 @@ static STABLE: LazyLock<Vec<u64>> = LazyLock::new(|| {
 fn is_surely_nfc(text: &[u8]) -> bool {
     let (stable, mut at) = (&*STABLE, 0);
     while at < text.len() {
-        let eight = text.get(at..at + 8);
-        if eight.is_some_and(|eight| eight.iter().fold(0, |a, b| a | b) < 0x80) {
-            at += 8;
-            continue;
+        match text[at] {
+            0..0x80 => at = ascii_end(text, at),
+            // U+4000 to U+9FFF: ideographs and hexagrams, all stable.
+            0xE4..=0xE9 => at += 3,
+            _ => {
+                let (code, after) = character(text, at);
+                let bits = stable.get(code as usize / 64).copied().unwrap_or(0);
+                if bits >> (code % 64) & 1 == 0 {
+                    return false;
+                }
+                at = after;
+            }
         }
-        let (code, after) = character(text, at);
-        let bits = stable.get(code as usize / 64).copied().unwrap_or(0);
-        if bits >> (code % 64) & 1 == 0 {
-            return false;
-        }
-        at = after;
     }
     true
+}
+
+/// Somewhere after ASCII at `at` that only ASCII lies before.
+#[inline(always)]
+fn ascii_end(text: &[u8], mut at: usize) -> usize {
+    let word = |eight: &[u8]| u64::from_le_bytes(eight.try_into().unwrap_or([0; 8]));
+    while let Some(some) = text.get(at..at + 32) {
+        let all = some.chunks_exact(8).fold(0, |all, eight| all | word(eight));
+        if all & 0x8080_8080_8080_8080 != 0 {
+            break;
+        }
+        at += 32;
+    }
+    while text.get(at).is_some_and(u8::is_ascii) {
+        at += 1;
+    }
+    at
 }
 
 /// Whether what stands before a character has no part in its composition.

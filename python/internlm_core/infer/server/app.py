@@ -7,10 +7,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import Depends, FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import (
     HTMLResponse,
@@ -35,8 +34,6 @@ from internlm_core.infer.server.service import Service
 from internlm_core.infer.server.settings import ServerSettings
 
 __all__ = ["create_app"]
-
-RequestT = TypeVar("RequestT", ChatRequest, CompletionRequest)
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}, "text/event-stream": {}}}
@@ -65,10 +62,8 @@ def create_app(
         backend,
         tokenizer,
         settings,
-        engine.dialect,
         engine.session_length,
         engine.config.bos_token_id,
-        engine.warning,
     )
 
     @asynccontextmanager
@@ -115,13 +110,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     settings, tokenizer = service.settings, service.tokenizer
 
     async def answered(
-        kind: Callable[[Service, RequestT], ChatCall | CompletionCall],
-        body: RequestT,
-        request: Request,
+        call: ChatCall | CompletionCall, stream: bool | None, request: Request
     ) -> Response:
-        # A long prompt or a large schema takes its time: meanwhile the other answers go on.
-        call = await run_in_threadpool(kind, service, body)
-        if body.stream:
+        if stream:
             headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             return StreamingResponse(call.stream(), media_type="text/event-stream", headers=headers)
         return JSONResponse(await call.complete(request))
@@ -131,12 +122,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/chat/completions", dependencies=keyed, responses=documented)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        return await answered(ChatCall, body, request)
+        return await answered(ChatCall(service, body), body.stream, request)
 
     @app.post("/v1/completions", dependencies=keyed, responses=documented)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue a text, or several."""
-        return await answered(CompletionCall, body, request)
+        return await answered(CompletionCall(service, body), body.stream, request)
 
     @app.post("/v1/embeddings", dependencies=keyed, status_code=400, responses=responses(400, 401))
     async def embeddings() -> Response:
@@ -171,7 +162,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Ids of a text, or of a conversation as the model reads it."""
         ids: list[int]
         if body.messages is not None:
-            ids = render_messages(body.messages, None, tokenizer, service.dialect)
+            ids = render_messages(body.messages, None, tokenizer, settings.dialect)
         else:
             ids = tokenizer.encode_ordinary(body.text or "").tolist()
         return {"tokens": ids, "count": len(ids), "max_model_len": service.session}
@@ -184,8 +175,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return {
             "status": "ok",
             "model": settings.model_name,
-            "dialect": service.dialect.name,
-            "warning": service.warning,
+            "dialect": settings.dialect,
+            "warning": settings.warning,
             "uptime": int(time.time()) - service.created,
         }
 
