@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from internlm_core import chat
 from internlm_core.cli import main
-from internlm_core.errors import InferError
+from internlm_core.errors import DataError, InferError
 from internlm_core.infer import Engine
 from internlm_core.infer.request import Chunk
 from internlm_core.infer.terminal import Conversation
@@ -134,8 +134,43 @@ def test_chat_in_the_shell(
     (tmp_path / "chat.json").write_text(json.dumps({"dialect": "lagent", "fingerprint": "0"}))
     assert main(["chat", *options, "--dialect", "lmdeploy", str(tmp_path)]) == 0
     message = " ".join(capsys.readouterr().err.split())
+    assert message.count("was tuned") == 1
     assert "'lagent', and is served with 'lmdeploy'" in message
     assert main(["chat", "one", "two"]) == 2
+
+
+def test_the_checkpoints_own_dialect_is_used(
+    engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from internlm_core import model
+
+    tokenizer = engine.tokenizer
+    assert tokenizer is not None
+    model.save(engine.model, tmp_path)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    stored = tmp_path / "chat.json"
+    stored.write_text(json.dumps(chat.describe_rendering(tokenizer, "lagent")))
+    call = {"kind": "plugin", "body": {"name": "潮"}}
+    asked = [
+        {"role": "assistant", "content": "", "calls": [call]},
+        {"role": "user", "content": "x"},
+    ]
+
+    def ids(dialect: str) -> list[int]:
+        parts = chat.render(asked, tokenizer=tokenizer, dialect=dialect, add_generation_prompt=True)
+        return chat.flatten(parts)[0].tolist()
+
+    assert ids("lagent") != ids("internlm2")
+    with Engine.from_folder(tmp_path) as tuned:
+        assert (tuned.dialect.name, tuned.warning) == ("lagent", None)
+        assert tuned.encode(asked) == ids("lagent")
+    with Engine.from_folder(tmp_path, dialect="internlm2") as other:
+        assert other.encode(asked) == ids("internlm2")
+        assert "'lagent', and is served with 'internlm2'" in (other.warning or "")
+    assert capsys.readouterr().err.count("was tuned") == 1
+    stored.write_text(json.dumps({"dialect": "latin", "fingerprint": "0"}))
+    with pytest.raises(DataError, match="unknown dialect 'latin'"):
+        Engine.from_folder(tmp_path)
 
 
 def test_check_in_the_shell(

@@ -134,10 +134,15 @@ def test_with_a_rounded_cache(small: InternLM2, kv_dtype: str) -> None:
     assert tight.stats.preemptions > 0
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
 def test_with_rounded_weights(small: InternLM2, weights: str) -> None:
-    wanted = [Engine(small, weights=weights).generate([p], max_tokens=9)[0] for p in PROMPTS]
-    assert_same(run(Engine(small, weights=weights, step_tokens=20), max_tokens=9), wanted)
+    this, settings = small, {"weights": weights}
+    if weights == "bfloat16":
+        this, settings = model().bfloat16(), {}
+    wanted = [Engine(this, **settings).generate([p], max_tokens=9)[0] for p in PROMPTS]
+    tight = Engine(this, step_tokens=20, cache_tokens=PAGE * 9, threads=3, **settings)
+    assert_same(run(tight, max_tokens=9), wanted)
+    assert tight.stats.preemptions > 0
 
 
 def test_any_number_of_threads(small: InternLM2, alone: list[Completion]) -> None:

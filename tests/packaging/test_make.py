@@ -55,6 +55,12 @@ def test_doctor_is_content_here(root: Path) -> None:
     assert run.returncode == 0, run.stderr
 
 
+def test_only_our_own_build_uses_the_environment(root: Path) -> None:
+    # A package that comes as source only needs build tools of its own (rouge-score: wheel).
+    flags = re.findall(r"--no-build-isolation\S*(?: [a-z][\w-]*)?", (root / "Makefile").read_text())
+    assert set(flags) == {"--no-build-isolation-package internlm-core"}
+
+
 def test_lock_covers_every_direct_dependency(root: Path) -> None:
     text = (root / "pyproject.toml").read_text()
     locked = {

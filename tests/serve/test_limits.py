@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from internlm_core.errors import InferError
+from internlm_core.infer.constrain import Grammars
 
 HEADERS = {"Authorization": "Bearer sk-test", "Content-Type": "application/json"}
 CHAT = {"messages": [{"role": "user", "content": "the tide"}]}
@@ -206,3 +207,27 @@ def test_a_failing_engine(serving: Any, script: Any, stream: bool) -> None:
             assert error["type"] == "server_error"
         # The next request is served.
         assert post(served, json=CHAT).status_code == 200
+
+
+def test_a_slow_schema_holds_up_nobody(real: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    made = Grammars.constraint
+
+    def slow(grammars: Grammars, params: Any) -> Any:
+        entered.set()
+        assert go_on.wait(30)
+        return made(grammars, params)
+
+    monkeypatch.setattr(Grammars, "constraint", slow)
+    body = {**CHAT, "max_tokens": 4, "response_format": {"type": "json_object"}}
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(post(real, json=body)))
+    asking.start()
+    try:
+        assert entered.wait(20)
+        assert httpx.get(f"{real.url}/health", timeout=10).status_code == 200
+        assert post(real, json={**CHAT, "max_tokens": 2}, timeout=10).status_code == 200
+    finally:
+        go_on.set()
+        asking.join()
+    assert answers[0].status_code == 200

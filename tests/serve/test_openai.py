@@ -250,6 +250,32 @@ def test_tool_choice(scripted: Any) -> None:
             ask(client, tool_choice=choice)
 
 
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "weather"}}]
+)
+def test_a_prescribed_call_streams_its_arguments(scripted: Any, choice: Any) -> None:
+    written = '{"city": "上海", "days": [1, 2]}'
+    said = written if choice != "required" else f'{{"name": "weather", "parameters": {written}}}'
+    scripted.backend.completes = True
+    cut = len(scripted.tokenizer.encode(said)) - 4
+    for most, finish in ((None, "tool_calls"), (cut, "length")):
+        scripted.say(said)
+        stream = ask(
+            scripted.openai(), tools=[TOOL], tool_choice=choice, stream=True, max_tokens=most
+        )
+        choices = [chunk.choices[0] for chunk in stream]
+        pieces = [call for c in choices for call in c.delta.tool_calls or []]
+        assert {call.index for call in pieces} == {0}
+        assert [call.function.name for call in pieces if call.id] == ["weather"]
+        assert len(pieces) > 3
+        arguments = "".join(call.function.arguments for call in pieces)
+        assert arguments
+        assert written.startswith(arguments)
+        assert (arguments == written) == (most is None)
+        assert not any(c.delta.content for c in choices)
+        assert choices[-1].finish_reason == finish
+
+
 def test_bad_calls_are_content_with_warnings(scripted: Any) -> None:
     client = scripted.openai()
     scripted.say('a<|action_start|><|plugin|>\n{"name": "weather",<|action_end|><|im_end|>')

@@ -45,19 +45,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _talk(folder: Path, options: argparse.Namespace) -> int:
-    from internlm_core import chat
-    from internlm_core._progress import console
     from internlm_core.infer.engine import Engine
     from internlm_core.infer.terminal import Conversation
     from internlm_core.model.runs import model_folder
 
     folder = model_folder(folder)
-    dialect = options.dialect or chat.stored_dialect(folder)
-    engine = Engine.from_folder(folder, options.dtype, options.device)
-    if engine.tokenizer is not None and options.dialect is not None:
-        warning = chat.rendering_warning(folder, engine.tokenizer, dialect)
-        if warning is not None:
-            console.print(f"[yellow]{warning}[/yellow]")
+    engine = Engine.from_folder(folder, options.dtype, options.device, dialect=options.dialect)
     # Editing and the arrow keys, where the system has them.
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401
@@ -70,7 +63,6 @@ def _talk(folder: Path, options: argparse.Namespace) -> int:
         engine,
         input,
         write,
-        dialect=dialect,
         system=options.system,
         max_tokens=options.max_tokens,
         temperature=options.temperature,

@@ -36,6 +36,7 @@ class CpuRunner:
         state: Its tensors under our names, fp32 or bf16; linear layers may be `Quantized`. Entries
             are taken out one by one where `consume` says so, which saves memory.
         weights: `int8` or `int4` quantises the layers' matrices while packing; None: as they are.
+        round_head: The output head too, to `int8`, where `weights` are quantised.
         kv_dtype: One of `KV_TYPES`.
         blocks: Of the cache.
         session_length: Positions, and what dynamic RoPE scaling is fixed for.
@@ -52,6 +53,7 @@ class CpuRunner:
         state: Mapping[str, Tensor | Quantized],
         *,
         weights: str | None = None,
+        round_head: bool = True,
         kv_dtype: str = "float32",
         blocks: int,
         session_length: int,
@@ -91,8 +93,8 @@ class CpuRunner:
             _array(self._known.pop("tok_embeddings.weight")).reshape(-1),
             layers,
             self._plain("norm.weight").tolist(),
-            # The head stays as it is: an error there reaches every logit at once.
-            _packed(head),
+            # Never 4 bits: an error there reaches every logit at once.
+            quantize(head, "int8").packed() if weights and round_head else _packed(head),
             cos[0].reshape(-1).contiguous().numpy(),
             sin[0].reshape(-1).contiguous().numpy(),
             kv_dtype,

@@ -9,6 +9,7 @@ import numpy as np
 
 from internlm_core import chat
 from internlm_core._progress import console
+from internlm_core.chat.dialects import dialect_of
 from internlm_core.errors import InferError
 from internlm_core.infer.blocks import BlockPool
 from internlm_core.infer.intake import Intake, as_list, is_id, params_of
@@ -50,6 +51,7 @@ class Engine:
         model: A model, or its configuration where `runner` is given.
         tokenizer: Without one, prompts and answers are ids only.
         weights: `int8` or `int4`: weights rounded in groups of 128, on a CPU.
+        round_head: With them the output head, to 8 bits; else it keeps its type.
         kv_dtype: Type of cached keys and values: `float32`, `bfloat16` or `int8`; the weights' when
             None.
         session_length: Most tokens of a prompt and its answer; the model's trained length when
@@ -61,13 +63,17 @@ class Engine:
             the free memory (0.8 on CUDA), whichever is less.
         prefix_cache: Keep the keys and values of earlier prompts while there is room.
         threads: Of the CPU decoder; 0: all cores.
+        dialect: Written form of conversations.
         runner: Computes instead; for tests and other devices.
 
     Raises:
         InferError: A setting that can't be used.
+        DataError: No dialect has that name.
 
     Attributes:
         config: The model's configuration.
+        dialect: Written form of conversations.
+        warning: Set by `from_folder` where the checkpoint was tuned with another rendering.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Engine:
         tokenizer: Tokenizer | None = None,
         *,
         weights: str | None = None,
+        round_head: bool = True,
         kv_dtype: str | None = None,
         session_length: int | None = None,
         max_batch: int = 32,
@@ -83,11 +90,14 @@ class Engine:
         cache_tokens: int | None = None,
         prefix_cache: bool = True,
         threads: int = 0,
+        dialect: str | chat.Dialect = "internlm2",
         runner: Runner | None = None,
         _state: dict[str, Any] | None = None,
     ) -> None:
         self.config: ModelConfig = model.config if isinstance(model, InternLM2) else model
         self.tokenizer = tokenizer
+        self.dialect: chat.Dialect = dialect_of(dialect)
+        self.warning: str | None = None
         self.session_length = session_length or self.config.max_position_embeddings
         for name, value in (("max_batch", max_batch), ("step_tokens", step_tokens)):
             if value < 1:
@@ -104,6 +114,7 @@ class Engine:
                 self.config,
                 self._model if _state is None else _state,
                 weights=weights,
+                round_head=round_head,
                 kv_dtype=kv_dtype,
                 blocks=blocks,
                 session_length=self.session_length,
@@ -117,7 +128,13 @@ class Engine:
             known = min(known, tokenizer.vocab_size)
         self._loop = Loop(runner, scheduler, known)
         self._intake = Intake(
-            self.config, tokenizer, self.session_length, blocks * PAGE, known, self._loop.cancel
+            self.config,
+            tokenizer,
+            self.session_length,
+            blocks * PAGE,
+            known,
+            self._loop.cancel,
+            self.dialect,
         )
         weakref.finalize(self, self._loop.stop)
 
@@ -127,9 +144,13 @@ class Engine:
         folder: str | Path,
         dtype: str | torch.dtype | None = None,
         device: str | torch.device = "cpu",
+        *,
+        dialect: str | chat.Dialect | None = None,
         **settings: Any,
     ) -> Engine:
         """Load a checkpoint with its tokenizer.
+
+        Warns where the checkpoint was tuned with another rendering of conversations.
 
         Args:
             folder: `config.json`, weights (AWQ's 4-bit ones too) and `tokenizer.json`; or a training
@@ -137,22 +158,27 @@ class Engine:
             dtype: `float32`, `bfloat16`, or on a CPU `int8` and `int4`, which round the weights as
                 they are loaded; as stored when None.
             device: Where to compute.
+            dialect: Written form of conversations; the one the checkpoint was tuned with when None.
             settings: As for the class.
 
         Raises:
             ModelError: The configuration can't be used.
             CheckpointError: The weights are missing, cut or altered.
             TokenizerError: `tokenizer.json` can't be read.
+            DataError: `chat.json` can't be read, or a dialect isn't known.
             InferError: A type or a setting that can't be used.
         """
         folder = model_folder(folder)
         path = folder / "tokenizer.json"
         tokenizer = Tokenizer.from_file(path) if path.is_file() else None
-        if tokenizer is not None and (warning := chat.rendering_warning(folder, tokenizer)):
+        dialect = chat.stored_dialect(folder) if dialect is None else dialect
+        warning = None if tokenizer is None else chat.rendering_warning(folder, tokenizer, dialect)
+        if warning is not None:
             console.print(f"[yellow]{warning}[/yellow]")
         model, state, weights = read(folder, dtype, device)
         settings = {"weights": weights, **settings}
-        engine = cls(model, tokenizer, _state=state, **settings)
+        engine = cls(model, tokenizer, dialect=dialect, _state=state, **settings)
+        engine.warning = warning
         if isinstance(model, InternLM2):
             engine._folder = (folder, dtype if weights is None else None, device)
         if state is not None:

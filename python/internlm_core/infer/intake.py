@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ class Intake:
         room: Tokens that the cache holds.
         known: Ids from this one on stand for nothing.
         cancel: Ends a request; for its handle.
+        dialect: Written form of conversations.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class Intake:
         room: int,
         known: int,
         cancel: Callable[[Handle], None],
+        dialect: chat.Dialect,
     ) -> None:
-        self._config, self._tokenizer = config, tokenizer
+        self._config, self._tokenizer, self._dialect = config, tokenizer, dialect
         self._session_length, self._room, self._cancel = session_length, room, cancel
         special = {} if tokenizer is None else tokenizer.special_tokens
         self._known = known
@@ -56,6 +59,7 @@ class Intake:
         self._stop_ids = frozenset(config.stop_ids) | ends
         self._numbers = itertools.count()
         self._grammars: Grammars | None = None
+        self._making = threading.Lock()
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The ids a prompt is read as: one BOS in front of a text; a conversation as rendered.
@@ -76,7 +80,12 @@ class Intake:
             if bos is None and not text:
                 raise InferError("the prompt is empty: give at least one token")
             return text if bos is None else [bos, *text]
-        segments = chat.render(prompt, tokenizer=self._tokenizer, add_generation_prompt=True)  # type: ignore[arg-type]
+        segments = chat.render(
+            prompt,  # type: ignore[arg-type]
+            tokenizer=self._tokenizer,
+            dialect=self._dialect,
+            add_generation_prompt=True,
+        )
         rendered: list[int] = chat.flatten(segments)[0].tolist()
         return rendered
 
@@ -140,8 +149,9 @@ class Intake:
         if params.constrained:
             if self._tokenizer is None:
                 raise InferError("a prescribed form needs a tokenizer.json in the model's folder")
-            if self._grammars is None:
-                self._grammars = Grammars(self._tokenizer, self._stop_ids)
+            with self._making:
+                if self._grammars is None:
+                    self._grammars = Grammars(self._tokenizer, self._stop_ids)
             constraint = self._grammars.constraint(params)
         return Sequence(
             handle,

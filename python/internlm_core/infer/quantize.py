@@ -1,6 +1,6 @@
 """Weights in 8 or 4 bits, a scale for every 128 inputs of an output; AWQ's files read.
 
-Only the layers' matrices are quantised; embeddings, norms and the output head stay as they are.
+Embeddings and norms stay as they are; so does the output head, or it is rounded to 8 bits.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ class Conversation:
         engine: Answers; it needs a tokenizer.
         read: Gives the next line for a prompt, as `input` does; EOFError ends.
         write: Shows text as it is, without a newline.
-        dialect: Written form of the conversation.
         system: First system turn.
         settings: Further arguments of `Engine.stream`.
 
@@ -45,7 +44,6 @@ class Conversation:
         read: Callable[[str], str],
         write: Callable[[str], None],
         *,
-        dialect: str = "internlm2",
         system: str | None = None,
         **settings: Any,
     ) -> None:
@@ -53,7 +51,7 @@ class Conversation:
             raise InferError("there is no tokenizer.json in the model's folder: chat needs one")
         self._engine, self._tokenizer = engine, engine.tokenizer
         self._read, self._write = read, write
-        self._dialect, self._settings = dialect, settings
+        self._settings = settings
         self._system = system
         self.messages: list[dict[str, Any]] = []
         self.reset()
@@ -118,13 +116,8 @@ class Conversation:
         asked = [*self.messages, {"role": "user", "content": text}]
         # Calls are shown, and remembered as what they are: there is nobody here to carry them out.
         parser = chat.ReplyParser(self._tokenizer)
-        segments = chat.render(
-            asked, tokenizer=self._tokenizer, dialect=self._dialect, add_generation_prompt=True
-        )
-        ids: list[int] = chat.flatten(segments)[0].tolist()
-        ends = chat.stop_ids(chat.ControlIds.of(self._tokenizer))
         try:
-            for chunk in self._engine.stream(ids, stop_ids=ends, **self._settings):
+            for chunk in self._engine.stream(asked, **self._settings):
                 self._show(parser.push(chunk.ids))
             self._show(parser.finish())
         except KeyboardInterrupt:

@@ -6,7 +6,7 @@
 //! or on how a prompt was cut.
 
 use crate::Error;
-use crate::simd::{LANES, Simd, dispatch};
+use crate::simd::{LANES, Simd, dispatch, to_bf16};
 
 /// Tokens a page.
 pub const PAGE: usize = LANES;
@@ -36,16 +36,6 @@ pub struct Half {
     heads: usize,
     /// Channels, rounded up to whole vectors.
     width: usize,
-}
-
-/// Nearest bf16, ties to even.
-#[inline(always)]
-fn to_bf16(x: f32) -> u16 {
-    let bits = x.to_bits();
-    if x.is_nan() {
-        return (bits >> 16) as u16 | 64;
-    }
-    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
 }
 
 impl Half {

@@ -3,6 +3,7 @@
 //! - [`matrix`]: weights in fp32, bf16, 8 or 4 bits, and products with a few rows or many;
 //! - [`cache`]: keys and values in pages, fp32, bf16 or 8 bits, and attention over them;
 //! - [`decoder`]: the layers, over the new tokens of many sequences at once;
+//! - `tiles`: the products' inner loops;
 //! - `simd`: sixteen lanes on whatever the processor has.
 //!
 //! The promise of all of it: what comes out for a token depends on the tokens before it in its own
@@ -12,6 +13,7 @@ pub mod cache;
 pub mod decoder;
 pub mod matrix;
 mod simd;
+mod tiles;
 
 pub use simd::{Level, level};
 

@@ -1,9 +1,20 @@
 //! Sixteen fp32 lanes on whatever the processor has.
 //!
 //! Every operation rounds once, lane by lane, so AVX-512, AVX2 and plain code give the same bits.
+//! (`vdpbf16ps` multiplies and adds twice, and rounds after each; the others do as it does.)
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;
+
+/// Nearest bf16, ties to even.
+#[inline(always)]
+pub fn to_bf16(x: f32) -> u16 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        return (bits >> 16) as u16 | 64;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
 
 /// Sixteen numbers and what is done with them.
 ///
@@ -14,6 +25,8 @@ pub const LANES: usize = 16;
 pub trait Simd: Copy + 'static {
     /// The lanes.
     type V: Copy;
+    /// Sixteen pairs of bf16.
+    type Pairs: Copy;
     /// Rows of a matrix product that its accumulators have registers for.
     const ROWS: usize;
 
@@ -27,6 +40,13 @@ pub trait Simd: Copy + 'static {
     unsafe fn load_i8(p: *const i8) -> Self::V;
     /// 16 bytes of two 4-bit numbers each: the low halves, the high halves.
     unsafe fn load_u4(p: *const u8) -> (Self::V, Self::V);
+    /// 32 bf16.
+    unsafe fn load_pairs(p: *const u16) -> Self::Pairs;
+    /// a₁·b₁ + c, rounded, then a₀·b₀ + that, rounded; `a` holds a₀ in its low half.
+    unsafe fn fma_pairs(a: u32, b: Self::Pairs, c: Self::V) -> Self::V;
+    /// Asks for a line of memory.
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
     /// Writes 16 fp32.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// a·b + c, rounded once.
@@ -93,6 +113,7 @@ pub struct Plain;
 
 impl Simd for Plain {
     type V = [f32; LANES];
+    type Pairs = [[u16; 2]; LANES];
     const ROWS: usize = 2;
 
     #[inline(always)]
@@ -122,6 +143,17 @@ impl Simd for Plain {
             std::array::from_fn(|i| f32::from(at(i) & 15)),
             std::array::from_fn(|i| f32::from(at(i) >> 4)),
         )
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(p: *const u16) -> Self::Pairs {
+        // SAFETY: 32 elements, as the trait asks.
+        std::array::from_fn(|i| unsafe { [*p.add(2 * i), *p.add(2 * i + 1)] })
+    }
+    #[inline(always)]
+    unsafe fn fma_pairs(a: u32, b: Self::Pairs, c: Self::V) -> Self::V {
+        let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
+        let [low, high] = [f32::from_bits(a << 16), f32::from_bits(a & 0xffff_0000)];
+        std::array::from_fn(|i| low.mul_add(wide(b[i][0]), high.mul_add(wide(b[i][1]), c[i])))
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::V) {
@@ -160,170 +192,13 @@ impl Simd for Plain {
 pub use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
-    #![allow(clippy::undocumented_unsafe_blocks, reason = "all as the trait asks of its callers")]
-    use super::Simd;
-    use std::arch::x86_64::*;
-
-    /// Two registers of 8 lanes.
-    #[derive(Clone, Copy)]
-    pub struct Avx2;
-
-    macro_rules! pairs {
-        ($f:ident, $a:expr, $b:expr) => {
-            unsafe { [$f($a[0], $b[0]), $f($a[1], $b[1])] }
-        };
-    }
-
-    impl Simd for Avx2 {
-        type V = [__m256; 2];
-        const ROWS: usize = 3;
-
-        #[inline(always)]
-        unsafe fn splat(x: f32) -> Self::V {
-            unsafe { [_mm256_set1_ps(x); 2] }
-        }
-        #[inline(always)]
-        unsafe fn load(p: *const f32) -> Self::V {
-            unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
-        }
-        #[inline(always)]
-        unsafe fn load_bf16(p: *const u16) -> Self::V {
-            let one = |p: *const u16| unsafe {
-                let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
-            };
-            unsafe { [one(p), one(p.add(8))] }
-        }
-        #[inline(always)]
-        unsafe fn load_i8(p: *const i8) -> Self::V {
-            let one = |p: *const i8| unsafe {
-                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())))
-            };
-            unsafe { [one(p), one(p.add(8))] }
-        }
-        #[inline(always)]
-        unsafe fn load_u4(p: *const u8) -> (Self::V, Self::V) {
-            let one = |p: *const u8| unsafe {
-                let wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
-                let low = _mm256_and_si256(wide, _mm256_set1_epi32(15));
-                (_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(wide)))
-            };
-            let (a, b) = unsafe { (one(p), one(p.add(8))) };
-            ([a.0, b.0], [a.1, b.1])
-        }
-        #[inline(always)]
-        unsafe fn store(p: *mut f32, v: Self::V) {
-            unsafe {
-                _mm256_storeu_ps(p, v[0]);
-                _mm256_storeu_ps(p.add(8), v[1]);
-            }
-        }
-        #[inline(always)]
-        unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-            unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
-        }
-        #[inline(always)]
-        unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-            pairs!(_mm256_add_ps, a, b)
-        }
-        #[inline(always)]
-        unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-            pairs!(_mm256_sub_ps, a, b)
-        }
-        #[inline(always)]
-        unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-            pairs!(_mm256_mul_ps, a, b)
-        }
-        #[inline(always)]
-        unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-            pairs!(_mm256_max_ps, a, b)
-        }
-        #[inline(always)]
-        unsafe fn round_pow2(a: Self::V) -> (Self::V, Self::V) {
-            let one = |a| unsafe {
-                let n = _mm256_cvtps_epi32(a);
-                let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(n, _mm256_set1_epi32(127)));
-                (_mm256_cvtepi32_ps(n), _mm256_castsi256_ps(power))
-            };
-            let (a, b) = (one(a[0]), one(a[1]));
-            ([a.0, b.0], [a.1, b.1])
-        }
-    }
-
-    /// One register.
-    #[derive(Clone, Copy)]
-    pub struct Avx512;
-
-    impl Simd for Avx512 {
-        type V = __m512;
-        const ROWS: usize = 8;
-
-        #[inline(always)]
-        unsafe fn splat(x: f32) -> Self::V {
-            unsafe { _mm512_set1_ps(x) }
-        }
-        #[inline(always)]
-        unsafe fn load(p: *const f32) -> Self::V {
-            unsafe { _mm512_loadu_ps(p) }
-        }
-        #[inline(always)]
-        unsafe fn load_bf16(p: *const u16) -> Self::V {
-            unsafe {
-                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()));
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-            }
-        }
-        #[inline(always)]
-        unsafe fn load_i8(p: *const i8) -> Self::V {
-            unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
-        }
-        #[inline(always)]
-        unsafe fn load_u4(p: *const u8) -> (Self::V, Self::V) {
-            unsafe {
-                let wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
-                let low = _mm512_and_si512(wide, _mm512_set1_epi32(15));
-                (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(wide)))
-            }
-        }
-        #[inline(always)]
-        unsafe fn store(p: *mut f32, v: Self::V) {
-            unsafe { _mm512_storeu_ps(p, v) }
-        }
-        #[inline(always)]
-        unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-            unsafe { _mm512_fmadd_ps(a, b, c) }
-        }
-        #[inline(always)]
-        unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
-            unsafe { _mm512_add_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
-            unsafe { _mm512_sub_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
-            unsafe { _mm512_mul_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
-            unsafe { _mm512_max_ps(a, b) }
-        }
-        #[inline(always)]
-        unsafe fn round_pow2(a: Self::V) -> (Self::V, Self::V) {
-            unsafe {
-                let n = _mm512_cvtps_epi32(a);
-                let power = _mm512_slli_epi32::<23>(_mm512_add_epi32(n, _mm512_set1_epi32(127)));
-                (_mm512_cvtepi32_ps(n), _mm512_castsi512_ps(power))
-            }
-        }
-    }
-}
+mod x86;
 
 /// The instructions that this process uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// AVX-512F and AVX512_BF16.
+    Avx512Bf16,
     /// AVX-512F.
     Avx512,
     /// AVX2 and FMA.
@@ -332,11 +207,27 @@ pub enum Level {
     Plain,
 }
 
+impl Level {
+    /// Rows that a matrix product has registers for.
+    pub(crate) fn rows(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 | Self::Avx512 => Avx512::<false>::ROWS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Avx2::ROWS,
+            _ => Plain::ROWS,
+        }
+    }
+}
+
 /// The widest that the processor has.
 pub fn level() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
         if std::is_x86_feature_detected!("avx512f") {
+            if std::is_x86_feature_detected!("avx512bf16") {
+                return Level::Avx512Bf16;
+            }
             return Level::Avx512;
         }
         if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
@@ -352,10 +243,16 @@ macro_rules! dispatch {
         $(#[$doc])*
         pub(crate) unsafe fn $name(level: $crate::simd::Level, $($arg: $kind),*) {
             #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bf16")]
+            unsafe fn avx512_bf16($($arg: $kind),*) {
+                // SAFETY: as the caller of the outer function promises.
+                unsafe { $body::<$crate::simd::Avx512<true>>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f")]
             unsafe fn avx512($($arg: $kind),*) {
                 // SAFETY: as the caller of the outer function promises.
-                unsafe { $body::<$crate::simd::Avx512>($($arg),*) }
+                unsafe { $body::<$crate::simd::Avx512<false>>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
@@ -366,6 +263,8 @@ macro_rules! dispatch {
             // SAFETY: the level was detected; the rest is the caller's promise.
             unsafe {
                 match level {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::Level::Avx512Bf16 => avx512_bf16($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::simd::Level::Avx512 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]

@@ -28,11 +28,21 @@ fn levels() -> Vec<Level> {
         if is_x86_feature_detected!("avx512f") {
             found.push(Level::Avx512);
         }
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16") {
+            found.push(Level::Avx512Bf16);
+        }
     }
     found
 }
 
-fn matrices(outputs: usize, inputs: usize) -> Vec<(Matrix, Vec<f64>)> {
+/// The nearest bf16 where it is no tie: to 8 bits of the significand.
+fn rounded(x: f32) -> f32 {
+    let step = 2_f32.powi(x.abs().log2().floor() as i32 - 7);
+    (x / step).round() * step
+}
+
+/// Each with its weights, and whether it rounds its inputs.
+fn matrices(outputs: usize, inputs: usize) -> Vec<(Matrix, Vec<f64>, bool)> {
     let w = numbers(outputs * inputs, 1);
     let groups = inputs.div_ceil(GROUP);
     let scales: Vec<f32> =
@@ -44,10 +54,11 @@ fn matrices(outputs: usize, inputs: usize) -> Vec<(Matrix, Vec<f64>)> {
     let at = |i: usize| (i / inputs) * groups + i % inputs / GROUP;
     let make = |source: Source<'_>| Matrix::pack(outputs, inputs, &source).expect("it fits");
     vec![
-        (make(Source::F32(&w)), w.iter().map(|&x| f64::from(x)).collect()),
+        (make(Source::F32(&w)), w.iter().map(|&x| f64::from(x)).collect(), false),
         (
             make(Source::Bf16(&halves)),
             halves.iter().map(|&x| f64::from(f32::from_bits(u32::from(x) << 16))).collect(),
+            true,
         ),
         (
             make(Source::Int8(&bytes, &scales)),
@@ -56,6 +67,7 @@ fn matrices(outputs: usize, inputs: usize) -> Vec<(Matrix, Vec<f64>)> {
                 .enumerate()
                 .map(|(i, &q)| f64::from(q) * f64::from(scales[at(i)]))
                 .collect(),
+            false,
         ),
         (
             make(Source::Int4(&nibbles, &scales, &zeros)),
@@ -64,6 +76,7 @@ fn matrices(outputs: usize, inputs: usize) -> Vec<(Matrix, Vec<f64>)> {
                 .enumerate()
                 .map(|(i, &q)| (f64::from(q) - f64::from(zeros[at(i)])) * f64::from(scales[at(i)]))
                 .collect(),
+            false,
         ),
     ]
 }
@@ -71,20 +84,22 @@ fn matrices(outputs: usize, inputs: usize) -> Vec<(Matrix, Vec<f64>)> {
 #[test]
 fn products() {
     let rows = 19;
-    for (outputs, inputs) in [(1, 1), (33, 129), (70, 300)] {
+    // One panel, panels side by side and those left over; inputs even and odd, groups whole and cut.
+    for (outputs, inputs) in [(1, 1), (33, 129), (70, 300), (150, 128), (260, 77)] {
         let x = numbers(rows * inputs, 3);
-        for (matrix, exact) in matrices(outputs, inputs) {
+        for (matrix, exact, rounds) in matrices(outputs, inputs) {
+            let read: Vec<f32> = x.iter().map(|&x| if rounds { rounded(x) } else { x }).collect();
             let whole = matrix.product(Level::Plain, &x, rows);
             for (i, found) in whole.iter().enumerate() {
                 let (row, out) = (i / outputs, i % outputs);
                 let dot: f64 = (0..inputs)
-                    .map(|k| f64::from(x[row * inputs + k]) * exact[out * inputs + k])
+                    .map(|k| f64::from(read[row * inputs + k]) * exact[out * inputs + k])
                     .sum();
                 assert!((f64::from(*found) - dot).abs() < 2e-3, "{found} for {dot}");
             }
             for level in levels() {
                 assert_eq!(matrix.product(level, &x, rows), whole, "{level:?}");
-                for few in [1, 2, 7, 8, 9] {
+                for few in 1..=9 {
                     let part = matrix.product(level, &x[..few * inputs], few);
                     assert_eq!(part, whole[..few * outputs], "{level:?}, {few} rows");
                 }

@@ -192,7 +192,8 @@ impl Vocabulary {
         // Any number will do: the list of keys does not have this key yet.
         self.slots[free] = Slot { key, look: Look::new(chars, flags), number: 0 };
         self.filled += 1;
-        if self.filled * 2 > self.slots.len() {
+        // Fuller than at a text's start: only a text with many tokens of its own makes it grow.
+        if self.filled * 4 > self.slots.len() * 3 {
             self.grow();
         }
     }

@@ -26,7 +26,7 @@ class Piece:
 
     Attributes:
         text: More of the content.
-        calls: Complete calls, in OpenAI's form.
+        calls: Complete calls, in OpenAI's form; where they are shown while written, pieces of calls.
         interpreter_calls: Those of them that are code for the interpreter: id, code, and the text as
             written, with its fence.
         warnings: Blocks that are no calls.
@@ -57,6 +57,8 @@ class Answer:
         parallel: Whether one turn may hold several calls.
         forced: Ids the prompt ends with that are part of the answer (a call that must be made).
         closing: Ids that complete a call which was prescribed, once the engine has written it.
+        as_written: Whether calls are shown while they are written: where their form is prescribed,
+            none has to be taken back.
         log_probs: Whether entries of log-probabilities are made.
     """
 
@@ -71,17 +73,21 @@ class Answer:
         parallel: bool = True,
         forced: Iterable[int] = (),
         closing: Iterable[int] = (),
+        as_written: bool = False,
         log_probs: bool = False,
     ) -> None:
         self._generation, self._tokenizer = generation, tokenizer
         self._chat, self._parallel, self._log_probs = tools is not None, parallel, log_probs
-        self._closing = tuple(closing)
+        self._closing, self._as_written = tuple(closing), as_written
         self._matcher = StopMatcher(stops)
         self._special = frozenset(tokenizer.special_tokens.values())
         self._stream = tokenizer.stream()
         if tools is not None:
-            self._parser = chat.ReplyParser(tokenizer, tools, interpreter=interpreter)
-            self._parser.push(forced)
+            self._parser = chat.ReplyParser(
+                tokenizer, tools, interpreter=interpreter, partial_calls=as_written
+            )
+            # A call may be named already by what the prompt ends with.
+            self._opened = self._parser.push(forced)
         self._entries: list[dict[str, Any]] = []
         self._calls = 0
         self.completion_tokens = self.cached_tokens = 0
@@ -132,7 +138,8 @@ class Answer:
             piece.text = self._matcher.push("".join(texts))
         else:
             closed = self._parser.only_calls_may_follow
-            self._take(self._parser.push(ids), piece, closed=closed)
+            opened, self._opened = self._opened, []
+            self._take([*opened, *self._parser.push(ids)], piece, closed=closed)
         if self._matcher.found is not None:
             piece.finish_reason = "stop"
         return self._with_entries(piece)
@@ -142,11 +149,8 @@ class Answer:
             if isinstance(event, chat.Call):
                 if self._calls and not self._parallel:
                     continue
-                made = _wrapped(event, self._calls)
-                piece.calls.append(made)
-                if event.kind == "interpreter":
-                    code = {"code": chat.code_of(event.arguments), "text": event.arguments}
-                    piece.interpreter_calls.append({"id": made["id"], **code})
+                if not self._as_written:
+                    self._give(event, piece)
                 self._calls += 1
                 closed = True
                 if not self._parallel:
@@ -157,8 +161,26 @@ class Answer:
                     piece.finish_reason = "stop"
                     continue
                 piece.text += self._matcher.push(event.text)
+            elif isinstance(event, chat.CallStart):
+                piece.calls.append(_opening(event.index, event.name, ""))
+            elif isinstance(event, chat.CallDelta):
+                piece.calls.append({"index": event.index, "function": {"arguments": event.text}})
             else:
                 piece.warnings.append({"code": event.code, "message": event.message})
+                if event.withdrawn:
+                    # Cut off by a limit. What follows is the same text again, as content.
+                    return
+
+    def _give(self, call: chat.Call, piece: Piece) -> None:
+        """A call in OpenAI's form; code for the interpreter is a call of `code_interpreter`."""
+        name, arguments = call.name, call.arguments
+        if call.kind == "interpreter":
+            name, code = INTERPRETER, chat.code_of(call.arguments)
+            arguments = json.dumps({"code": code}, ensure_ascii=False)
+        made = _opening(self._calls, name, arguments)
+        piece.calls.append(made)
+        if call.kind == "interpreter":
+            piece.interpreter_calls.append({"id": made["id"], "code": code, "text": call.arguments})
 
     def _with_entries(self, piece: Piece) -> Piece:
         if piece:
@@ -183,12 +205,8 @@ class Answer:
         return piece
 
 
-def _wrapped(call: chat.Call, index: int) -> dict[str, Any]:
-    """A call in OpenAI's form; code for the interpreter is a call of `code_interpreter`."""
-    name, arguments = call.name, call.arguments
-    if call.kind == "interpreter":
-        name = INTERPRETER
-        arguments = json.dumps({"code": chat.code_of(call.arguments)}, ensure_ascii=False)
+def _opening(index: int, name: str, arguments: str) -> dict[str, Any]:
+    """A call, or the first piece of one."""
     return {
         "index": index,
         "id": f"call_{uuid.uuid4().hex[:24]}",

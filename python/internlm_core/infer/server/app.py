@@ -7,9 +7,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import (
     HTMLResponse,
@@ -34,6 +35,8 @@ from internlm_core.infer.server.service import Service
 from internlm_core.infer.server.settings import ServerSettings
 
 __all__ = ["create_app"]
+
+RequestT = TypeVar("RequestT", ChatRequest, CompletionRequest)
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {}, "text/event-stream": {}}}
@@ -62,8 +65,10 @@ def create_app(
         backend,
         tokenizer,
         settings,
+        engine.dialect,
         engine.session_length,
         engine.config.bos_token_id,
+        engine.warning,
     )
 
     @asynccontextmanager
@@ -110,9 +115,13 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     settings, tokenizer = service.settings, service.tokenizer
 
     async def answered(
-        call: ChatCall | CompletionCall, stream: bool | None, request: Request
+        kind: Callable[[Service, RequestT], ChatCall | CompletionCall],
+        body: RequestT,
+        request: Request,
     ) -> Response:
-        if stream:
+        # A long prompt or a large schema takes its time: meanwhile the other answers go on.
+        call = await run_in_threadpool(kind, service, body)
+        if body.stream:
             headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
             return StreamingResponse(call.stream(), media_type="text/event-stream", headers=headers)
         return JSONResponse(await call.complete(request))
@@ -122,12 +131,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/chat/completions", dependencies=keyed, responses=documented)
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        return await answered(ChatCall(service, body), body.stream, request)
+        return await answered(ChatCall, body, request)
 
     @app.post("/v1/completions", dependencies=keyed, responses=documented)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continue a text, or several."""
-        return await answered(CompletionCall(service, body), body.stream, request)
+        return await answered(CompletionCall, body, request)
 
     @app.post("/v1/embeddings", dependencies=keyed, status_code=400, responses=responses(400, 401))
     async def embeddings() -> Response:
@@ -162,7 +171,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         """Ids of a text, or of a conversation as the model reads it."""
         ids: list[int]
         if body.messages is not None:
-            ids = render_messages(body.messages, None, tokenizer, settings.dialect)
+            ids = render_messages(body.messages, None, tokenizer, service.dialect)
         else:
             ids = tokenizer.encode_ordinary(body.text or "").tolist()
         return {"tokens": ids, "count": len(ids), "max_model_len": service.session}
@@ -175,8 +184,8 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return {
             "status": "ok",
             "model": settings.model_name,
-            "dialect": settings.dialect,
-            "warning": settings.warning,
+            "dialect": service.dialect.name,
+            "warning": service.warning,
             "uptime": int(time.time()) - service.created,
         }
 

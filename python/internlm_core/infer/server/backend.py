@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -103,6 +104,8 @@ class EngineBackend:
 
     def __init__(self, engine: Engine, limit: int) -> None:
         self._engine, self._limit = engine, limit
+        # Requests come from several threads: those on their way in count, so none slips past the limit.
+        self._entering, self._lock = 0, threading.Lock()
 
     def submit(self, ids: Sequence[int], sampling: SamplingParams) -> Generation:
         """Queue one answer.
@@ -111,10 +114,16 @@ class EngineBackend:
             QueueFullError: Too many wait.
             InferError: The engine refuses it.
         """
-        load = self._engine.load
-        if load["running"] + load["waiting"] >= self._limit:
-            raise QueueFullError(f"{load['waiting']} requests are waiting: try again later")
-        return _FromHandle(self._engine.submit(list(ids), sampling))
+        with self._lock:
+            load = self._engine.load
+            if load["running"] + load["waiting"] + self._entering >= self._limit:
+                raise QueueFullError(f"{load['waiting']} requests are waiting: try again later")
+            self._entering += 1
+        try:
+            return _FromHandle(self._engine.submit(list(ids), sampling))
+        finally:
+            with self._lock:
+                self._entering -= 1
 
     def gauges(self) -> Mapping[str, float]:
         """Load, and what was done since the start."""

@@ -43,7 +43,7 @@ class ChatCall:
             raise ApiError(
                 400, "top_logprobs needs logprobs: true", "invalid_value", "top_logprobs"
             )
-        prompt = chat_prompt(request, tokenizer, settings.dialect)
+        prompt = chat_prompt(request, tokenizer, service.dialect)
         limit = request.max_completion_tokens or request.max_tokens or settings.max_tokens
         generations = service.submit(
             [
@@ -74,6 +74,7 @@ class ChatCall:
                 parallel=request.parallel_tool_calls is not False,
                 forced=prompt.forced,
                 closing=prompt.closing,
+                as_written=bool(request.stream and prompt.forced and prompt.schema),
                 log_probs=bool(request.logprobs),
             )
             for generation in generations
@@ -83,7 +84,7 @@ class ChatCall:
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
             "model": settings.model_name,
-            "system_fingerprint": f"{settings.dialect}-{tokenizer.fingerprint[:12]}",
+            "system_fingerprint": f"{service.dialect.name}-{tokenizer.fingerprint[:12]}",
         }
 
     async def complete(self, connection: Request) -> dict[str, Any]:

@@ -45,7 +45,6 @@ _LIMITS = (
 
 
 def _run(options: argparse.Namespace) -> int:
-    from internlm_core import chat
     from internlm_core._config import load_config
     from internlm_core._optional import require
     from internlm_core._progress import console
@@ -57,13 +56,11 @@ def _run(options: argparse.Namespace) -> int:
     from internlm_core.infer.server import ServerSettings, create_app, serve
 
     folder = model_folder(options.folder)
-    dialect = options.dialect or chat.stored_dialect(folder)
     given = {name: getattr(options, name) for name in _LIMITS}
     settings = load_config(
         ServerSettings,
         {
             "model_name": options.model_name or options.folder.resolve().name,
-            "dialect": dialect,
             **{name: value for name, value in given.items() if value is not None},
         },
     )
@@ -72,15 +69,11 @@ def _run(options: argparse.Namespace) -> int:
         folder,
         options.dtype,
         options.device,
+        dialect=options.dialect,
         session_length=options.session_length,
         max_batch=settings.max_running,
     )
-    warning = None
-    if engine.tokenizer is not None:
-        warning = chat.rendering_warning(folder, engine.tokenizer, dialect)
-    if warning is not None:
-        console.print(f"[yellow]{warning}[/yellow]")
-    app = create_app(engine, settings.model_copy(update={"api_key": key, "warning": warning}))
+    app = create_app(engine, settings.model_copy(update={"api_key": key}))
     where = f"http://{options.host}:{options.port}"
     console.print(f"{settings.model_name} answers at {where}/v1, and in a browser at {where}/")
     serve(app, options.host, options.port)

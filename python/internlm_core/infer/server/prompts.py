@@ -57,7 +57,7 @@ def render_messages(
     messages: Sequence[dict[str, Any]],
     tools: Sequence[dict[str, Any]] | None,
     tokenizer: Tokenizer,
-    dialect: str,
+    dialect: chat.Dialect,
 ) -> list[int]:
     """Ids of a conversation in OpenAI's form, up to where the model's answer begins."""
     turns = chat.from_openai(messages, dialect)
@@ -66,7 +66,7 @@ def render_messages(
     return ids
 
 
-def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, dialect: str) -> Prompt:
+def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, dialect: chat.Dialect) -> Prompt:
     """Render a chat request.
 
     Raises:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from internlm_core.chat import Dialect
     from internlm_core.infer.sampling import SamplingParams
     from internlm_core.infer.server.backend import Backend, Generation
     from internlm_core.infer.server.settings import ServerSettings
@@ -66,16 +67,20 @@ class Service:
         backend: Writes answers.
         tokenizer: Its tokenizer.
         settings: Limits and defaults.
+        dialect: Written form of conversations.
         session: Most tokens of a prompt and its answer.
         bos: Put in front of texts; None where the model has none.
+        warning: Said in `/health`: that the checkpoint was tuned with another rendering.
         draining: Set when the server shuts down: no new requests.
     """
 
     backend: Backend
     tokenizer: Tokenizer
     settings: ServerSettings
+    dialect: Dialect
     session: int
     bos: int | None
+    warning: str | None = None
     draining: bool = False
 
     def __post_init__(self) -> None:

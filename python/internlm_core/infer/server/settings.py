@@ -15,7 +15,6 @@ class ServerSettings(Config):
     Attributes:
         model_name: The name clients ask for.
         api_key: What clients must send as `Authorization: Bearer …`; None asks for none.
-        dialect: Written form of conversations.
         max_body_bytes: Largest request.
         max_prompt_tokens: Longest prompt; the session's length, less one, when None.
         max_running: Answers written at the same time.
@@ -25,12 +24,10 @@ class ServerSettings(Config):
         temperature: Where a request names none (0.8 is that of InternLM2's published `chat`).
         top_p: Likewise.
         max_tokens: Most tokens of an answer where a request names none.
-        warning: Said in `/health`, for example that the checkpoint was tuned with another rendering.
     """
 
     model_name: str = "internlm-core"
     api_key: str | None = None
-    dialect: str = "internlm2"
     max_body_bytes: int = Field(default=4 << 20, ge=1)
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     max_running: int = Field(default=16, ge=1)
@@ -40,4 +37,3 @@ class ServerSettings(Config):
     temperature: float = Field(default=0.8, ge=0, le=2)
     top_p: float = Field(default=0.8, gt=0, le=1)
     max_tokens: int = Field(default=1024, ge=1)
-    warning: str | None = None
