@@ -16,12 +16,14 @@ class _ArrowStrings(Protocol):
 
 __all__ = [
     "ArrowColumn",
+    "ArrowTable",
     "__version__",
     # text
     "LineRules",
     "c4_filter",
     "detect_languages",
     "json_documents",
+    "json_file_documents",
     "metric_table",
     "normalise_texts",
     "spacy_words",
@@ -65,6 +67,13 @@ class ArrowColumn:
 
     def __len__(self) -> int: ...
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[Any, Any]: ...
+
+@final
+class ArrowTable:
+    """A table to hand to `polars.DataFrame(...)`."""
+
+    def __len__(self) -> int: ...
+    def __arrow_c_stream__(self, requested_schema: object = None) -> Any: ...
 
 # --- text ---------------------------------------------------------------------------------------
 
@@ -163,12 +172,22 @@ def normalise_urls(urls: _ArrowStrings) -> ArrowColumn:
 
 def registered_domain(url: str, private: bool = True) -> str | None: ...
 def json_documents(
-    parts: list[tuple[bytes, int, int]], text_keys: list[str], limit: int, threads: int = 0
-) -> list[tuple[ArrowColumn, ArrowColumn, ArrowColumn, ArrowColumn]] | None:
-    """Columns text, source, url and snapshot of the whole lines in `bytes[start:end]`, in order.
+    parts: list[tuple[bytes, int, int]], lines: dict[str, Any], threads: int = 0
+) -> ArrowTable | None:
+    """Columns id, text, source, url, snapshot of the whole lines in `bytes[start:end]`, in order.
 
-    None where a line is longer than `limit`, no JSON object with a string under one of `text_keys`
-    (the first of them wins), or needs mending.
+    `lines`: `text_keys` (the first of them wins), `source` and `snapshot` (for lines that name none)
+    and `limit` in bytes. None where a line is longer, no JSON object with a string under one of the
+    keys, or needs mending.
+    """
+
+def json_file_documents(
+    path: str, start: int, size: int, lines: dict[str, Any], threads: int = 0
+) -> tuple[ArrowTable, int]:
+    """The same for the lines of a plain file that begin in the `size` bytes from `start` on.
+
+    With where the first line begins that was not read: one behind these, or one that is as above, or
+    without an end, or in a file that can't be read.
     """
 
 # --- dedup --------------------------------------------------------------------------------------

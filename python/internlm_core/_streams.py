@@ -68,6 +68,7 @@ def read_blocks(
     expansion: float = float("inf"),
     go_on: Callable[[StreamFault], None] | None = None,
     size: int = _BLOCK,
+    start: int = 0,
 ) -> Iterator[bytes]:
     """Yield the decompressed bytes of `path` in blocks of bounded size.
 
@@ -80,6 +81,7 @@ def read_blocks(
         go_on: Called with the fault of a damaged member, after which reading goes on at the next;
             without it damage ends the file.
         size: Bytes of a block of a plain file.
+        start: Where to begin in a plain file.
 
     Raises:
         OSError: The file can't be opened or read.
@@ -92,6 +94,8 @@ def read_blocks(
         yield from _decompress(path, _ZstdFrame, expansion, go_on)
     else:
         with path.open("rb") as file:
+            if start:
+                file.seek(start)
             while block := _read(file, size):
                 yield block
 

@@ -129,6 +129,15 @@ impl Classes {
         }
     }
 
+    /// For a character of the basic plane that is always in NFC: 1 if it is a unit of its own, 0 if it
+    /// is part of none. `None` for all others.
+    #[inline(always)]
+    pub(crate) fn simple(self, code: u32) -> Option<usize> {
+        const { assert!(Class::Gap as u8 == 0 && Class::Single as u8 == 2 && UNSTABLE == 4) };
+        let entry = *self.classes.get(code as usize)?;
+        (entry & !2 == 0).then_some(usize::from(entry >> 1))
+    }
+
     /// Appends the folded character in UTF-8.
     #[inline]
     pub(crate) fn push_folded(self, c: char, word: &mut Vec<u8>) {
@@ -176,6 +185,22 @@ mod tests {
         };
         assert_eq!(folded("ÉЯΣςＡ１K"), "éяσσa1k");
         assert_eq!(folded("İ𐐀"), "i̇𐐨");
+    }
+
+    #[test]
+    fn simple_ones_are_units_or_nothing() {
+        let classes = Classes::get();
+        for code in 0..PLANE as u32 {
+            let Some(c) = char::from_u32(code) else { continue };
+            let expected = match classes.class(c) {
+                (Class::Gap, false) => Some(0),
+                (Class::Single, false) => Some(1),
+                _ => None,
+            };
+            assert_eq!(classes.simple(code), expected, "{c:?}");
+        }
+        assert!(('\u{4E00}'..='\u{9FFF}').all(|c| classes.simple(c as u32) == Some(1)));
+        assert_eq!(classes.simple(PLANE as u32), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct Shingler {
     cutter: Cutter,
     units: Vec<u64>,
     shingles: Vec<u64>,
-    /// K to the power of n − 1.
+    /// K to the power of n.
     power: u64,
 }
 
@@ -49,7 +49,7 @@ impl Shingler {
             cutter: Cutter::new(keys, settings.fold),
             units: Vec::new(),
             shingles: Vec::new(),
-            power: (1..settings.ngram).fold(1, |power, _| power.wrapping_mul(K)),
+            power: (0..settings.ngram).fold(1, |power, _| power.wrapping_mul(K)),
         }
     }
 
@@ -90,14 +90,23 @@ impl Shingler {
             return false;
         }
         self.shingles.clear();
-        let mut sum = polynomial(&self.units[..before]);
-        self.shingles.extend(self.units.iter().zip(&self.units[before..]).map(
-            |(&first, &last)| {
-                let whole = sum.wrapping_mul(K).wrapping_add(last);
-                sum = whole.wrapping_sub(first.wrapping_mul(self.power));
-                self.keys.shingle(whole)
-            },
-        ));
+        let (units, count) = (self.units.as_slice(), self.units.len() - before);
+        // Two polynomials a step, both from the one before them: half as many steps to wait for.
+        let mut sum = polynomial(&units[..self.ngram]);
+        let step =
+            |at: usize| units[at + self.ngram].wrapping_sub(units[at].wrapping_mul(self.power));
+        for at in (0..count - 1).step_by(2) {
+            let one = step(at);
+            self.shingles.push(self.keys.shingle(sum));
+            self.shingles.push(self.keys.shingle(sum.wrapping_mul(K).wrapping_add(one)));
+            if at + 2 < count {
+                let two = one.wrapping_mul(K).wrapping_add(step(at + 1));
+                sum = sum.wrapping_mul(K.wrapping_mul(K)).wrapping_add(two);
+            }
+        }
+        if count % 2 == 1 {
+            self.shingles.push(self.keys.shingle(sum));
+        }
         sink.batch(&self.shingles);
         self.units.drain(..self.units.len() - before);
         true

@@ -145,7 +145,7 @@ impl Cutter {
                     return Progress::End;
                 }
                 Some(0..0x80) => self.ascii::<MODE>(bytes, cursor, units),
-                Some(0xE5..=0xE9) => self.han::<MODE>(bytes, cursor, units),
+                Some(0xE3..=0xEF) if self.wide::<MODE>(bytes, cursor, units) => {}
                 Some(_) => {
                     if !self.character::<MODE>(text, cursor, units) {
                         return Progress::Decomposed;
@@ -265,22 +265,39 @@ impl Cutter {
         }
     }
 
-    /// A run of Han characters from U+5000 to U+9FFF, known by their first byte.
+    /// Characters of three bytes, as many as are units of their own or none; false if the first is
+    /// neither, or there is more to do for it.
     #[inline(always)]
-    fn han<const MODE: Mode>(&mut self, bytes: &[u8], cursor: &mut Cursor, units: &mut Vec<u64>) {
-        self.close::<MODE>(bytes, cursor, units);
-        let mut at = cursor.at;
-        while let Some(0xE5..=0xE9) = bytes.get(at) {
-            if MODE == EXACT {
-                self.unit::<MODE>(bytes, at, 3, 0, cursor, units);
-            } else {
-                let [one, two, three] = [bytes[at], bytes[at + 1], bytes[at + 2]];
-                let block = u32::from_le_bytes([one, two, three, 0]);
-                units.push(self.keys.block(u64::from(block), 0));
-            }
+    fn wide<const MODE: Mode>(
+        &mut self,
+        bytes: &[u8],
+        cursor: &mut Cursor,
+        units: &mut Vec<u64>,
+    ) -> bool {
+        if MODE == EXACT {
+            return false;
+        }
+        let (mut found, mut count, mut at) = ([0; 32], 0, cursor.at);
+        for _ in 0..found.len() {
+            let Some(block) = bytes[at..].first_chunk::<4>() else { break };
+            let [lead, two, three] = [block[0], block[1], block[2]].map(u32::from);
+            let code = (lead & 0x0F) << 12 | (two & 0x3F) << 6 | three & 0x3F;
+            let Some(is_unit) = self.classes.simple(code).filter(|_| lead >> 4 == 0xE) else {
+                break;
+            };
+            // No branch on whether it is one: where sentences end is no pattern to predict.
+            let block = u32::from_le_bytes(*block) & 0x00FF_FFFF;
+            found[count] = self.keys.block(u64::from(block), 0);
+            count += is_unit;
             at += 3;
         }
+        if at == cursor.at {
+            return false;
+        }
+        self.close::<MODE>(bytes, cursor, units);
         cursor.at = at;
+        units.extend_from_slice(&found[..count]);
+        true
     }
 
     /// One character that is not ASCII, or the word it stands in; false if the text must be put in

@@ -1,43 +1,105 @@
 //! Binding of the reader of ordinary JSON lines.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
-use arrow_array::LargeStringArray;
-use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use internlm_text::{Documents, Strings, Unusual, documents};
+use arrow_array::builder::make_view;
+use arrow_array::{ArrayRef, RecordBatch, StringViewArray};
+use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use internlm_text::{Documents, FilePart, LineReader, Strings, Unusual, read_part};
 use memchr::memchr;
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
-use crate::arrow::ArrowColumn;
-use crate::error::in_pool;
+use crate::arrow::ArrowTable;
+use crate::error::{DataError, in_pool};
+use crate::lend::Lender;
 
-/// `text`, `source`, `url`, `snapshot`.
-type Columns = (ArrowColumn, ArrowColumn, ArrowColumn, ArrowColumn);
+/// Bytes of a file that a thread reads before it takes up the next such part.
+const PART: u64 = 2 << 20;
 
-/// Parts of a block, each read by one thread; `None` where a line is no ordinary one.
+/// As Python passes it, by keyword; see `LineReader`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Lines {
+    text_keys: Vec<String>,
+    source: String,
+    snapshot: Option<String>,
+    limit: usize,
+}
+
+impl Lines {
+    fn with<T>(&self, read: impl FnOnce(&LineReader<'_>) -> T) -> T {
+        let text_keys: Vec<&str> = self.text_keys.iter().map(String::as_str).collect();
+        let snapshot = self.snapshot.as_deref();
+        // Places in a column of strings are numbers of 31 bits.
+        let (source, limit) = (self.source.as_str(), self.limit.min(1 << 30));
+        read(&LineReader { text_keys: &text_keys, source, snapshot, limit })
+    }
+}
+
+/// `None` where a line is no ordinary one.
 #[pyfunction]
-#[pyo3(signature = (parts, text_keys, limit, threads=0))]
+#[pyo3(signature = (parts, lines, threads=0))]
 fn json_documents(
     py: Python<'_>,
     parts: Vec<(Bound<'_, pyo3::types::PyBytes>, usize, usize)>,
-    text_keys: Vec<String>,
-    limit: usize,
+    lines: Lines,
     threads: usize,
-) -> PyResult<Option<Vec<Columns>>> {
+) -> PyResult<Option<ArrowTable>> {
     let blocks: Vec<&[u8]> =
         parts.iter().map(|(bytes, start, end)| &bytes.as_bytes()[*start..*end]).collect();
-    let keys: Vec<&str> = text_keys.iter().map(String::as_str).collect();
-    let read: Result<Vec<Documents>, Unusual> = in_pool(py, threads, || {
+    let read = |reader: &LineReader<'_>| {
         let share = rayon::current_num_threads();
         let pieces: Vec<&[u8]> =
             blocks.into_iter().flat_map(|block| split_at_lines(block, share)).collect();
-        pieces.into_par_iter().map(|piece| documents(piece, &keys, limit)).collect()
-    })?;
-    let columns = |found: Documents| {
-        (column(found.text), column(found.source), column(found.url), column(found.snapshot))
+        let read = |piece: &[u8]| {
+            let mut documents = Documents::default();
+            documents.text.bytes.reserve(piece.len());
+            reader.append(piece, &mut documents).map(|()| batch(documents))
+        };
+        pieces.into_par_iter().map(read).collect::<Result<Vec<_>, Unusual>>()
     };
-    Ok(read.ok().map(|pieces| pieces.into_iter().map(columns).collect()))
+    match in_pool(py, threads, || lines.with(read))? {
+        Ok(batches) => table(batches).map(Some),
+        Err(Unusual) => Ok(None),
+    }
+}
+
+/// The rows, and where the first line begins that was not read.
+#[pyfunction]
+#[pyo3(signature = (path, start, size, lines, threads=0))]
+fn json_file_documents(
+    py: Python<'_>,
+    path: PathBuf,
+    start: u64,
+    size: u64,
+    lines: Lines,
+    threads: usize,
+) -> PyResult<(ArrowTable, u64)> {
+    let read = |reader: &LineReader<'_>| {
+        // What can't be read is left to who says why.
+        let Ok(file) = File::open(&path) else { return Vec::new() };
+        let rest = file.metadata().map_or(0, |file| file.len().saturating_sub(start));
+        let size = size.min(rest);
+        let share = size.div_ceil(PART).max(rayon::current_num_threads() as u64).min(size);
+        let buffers = Lender::new(Vec::new);
+        let part = |number: u64| {
+            let [from, to] = [number, number + 1].map(|number| start + size * number / share);
+            let part = read_part(&file, from..to, number == 0, reader, &mut buffers.lend());
+            part.map(|FilePart { documents, end }| (batch(documents), end))
+        };
+        (0..share).into_par_iter().map(part).collect()
+    };
+    let parts: Vec<Result<_, Unusual>> = in_pool(py, threads, || lines.with(read))?;
+    let (mut batches, mut end) = (Vec::new(), start);
+    for (rows, part_end) in parts.into_iter().map_while(Result::ok) {
+        batches.push(rows);
+        end = part_end.unwrap_or(end);
+    }
+    Ok((table(batches)?, end))
 }
 
 /// At most `count` parts of about one size, each ending at the end of a line.
@@ -53,18 +115,38 @@ fn split_at_lines(block: &[u8], count: usize) -> Vec<&[u8]> {
     parts
 }
 
-fn column(strings: Strings) -> ArrowColumn {
-    let Strings { bytes, ends, present } = strings;
-    let offsets: Vec<i64> = [0].into_iter().chain(ends).map(|end| end as i64).collect();
-    let nulls = NullBuffer::from(present);
-    ArrowColumn::new(Arc::new(LargeStringArray::new(
-        OffsetBuffer::new(ScalarBuffer::from(offsets)),
-        Buffer::from_vec(bytes.into_bytes()),
-        (nulls.null_count() > 0).then_some(nulls),
-    )))
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let names = ["id", "text", "source", "url", "snapshot"];
+    Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8View, true)).to_vec()))
+});
+
+fn table(batches: Vec<Result<RecordBatch, ArrowError>>) -> PyResult<ArrowTable> {
+    let batches = batches.into_iter().collect::<Result<Vec<_>, _>>();
+    let failed = |error: ArrowError| DataError::new_err(error.to_string());
+    Ok(ArrowTable::new(SCHEMA.clone(), batches.map_err(failed)?))
 }
 
-/// Adds this function to the module.
+fn batch(documents: Documents) -> Result<RecordBatch, ArrowError> {
+    let Documents { id, text, source, url, snapshot } = documents;
+    RecordBatch::try_new(SCHEMA.clone(), [id, text, source, url, snapshot].map(column).to_vec())
+}
+
+fn column(strings: Strings) -> ArrayRef {
+    let Strings { bytes, ends, present } = strings;
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let views: Vec<u128> = starts
+        .zip(&ends)
+        .map(|(start, &end)| make_view(&bytes[start..end], 0, start as u32))
+        .collect();
+    let nulls = Some(NullBuffer::from(present)).filter(|nulls| nulls.null_count() > 0);
+    let (views, buffers) = (ScalarBuffer::from(views), Arc::from([Buffer::from_vec(bytes)]));
+    // SAFETY: each view is of a value's place in the one buffer there is; values are valid UTF-8, as
+    // `Strings` promises; there is a flag for each of them.
+    Arc::new(unsafe { StringViewArray::new_unchecked(views, buffers, nulls) })
+}
+
+/// Adds these functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(json_documents, module)?)
+    module.add_function(wrap_pyfunction!(json_documents, module)?)?;
+    module.add_function(wrap_pyfunction!(json_file_documents, module)?)
 }

@@ -24,7 +24,7 @@ mod _core {
     use super::*;
 
     #[pymodule_export]
-    use super::arrow::ArrowColumn;
+    use super::arrow::{ArrowColumn, ArrowTable};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

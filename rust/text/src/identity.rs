@@ -1,29 +1,44 @@
 //! The identity of a record, the same on every machine and for every order of work.
 
+use memchr::memchr_iter;
 use xxhash_rust::xxh3::Xxh3;
+
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// 128-bit xxh3 over `source ‖ 0 ‖ url ‖ 0 ‖ text`, as 32 lower-case hex digits.
 ///
 /// A byte-order mark and the difference between CRLF, CR and LF do not change it.
 #[must_use]
 pub fn record_id(source: &str, url: &str, text: &str) -> String {
+    let mut id = Vec::with_capacity(32);
+    write_id(source.as_bytes(), url.as_bytes(), text.as_bytes(), &mut id);
+    id.into_iter().map(char::from).collect()
+}
+
+/// Appends the digits of `record_id` to `id`.
+pub(crate) fn write_id(source: &[u8], url: &[u8], text: &[u8], id: &mut Vec<u8>) {
     let mut hash = Xxh3::new();
-    hash.update(source.as_bytes());
-    hash.update(&[0]);
-    hash.update(url.as_bytes());
-    hash.update(&[0]);
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = text.split('\r');
-    if let Some(first) = lines.next() {
-        hash.update(first.as_bytes());
+    for field in [source, url] {
+        hash.update(field);
+        hash.update(&[0]);
     }
-    for line in lines {
-        if !line.starts_with('\n') {
+    let text = text.strip_prefix(MARK).unwrap_or(text);
+    let mut start = 0;
+    for end in memchr_iter(b'\r', text) {
+        hash.update(&text[start..end]);
+        start = end + 1;
+        if text.get(start) != Some(&b'\n') {
             hash.update(b"\n");
         }
-        hash.update(line.as_bytes());
     }
-    format!("{:032x}", hash.digest128())
+    hash.update(&text[start..]);
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    id.extend(
+        hash.digest128()
+            .to_be_bytes()
+            .into_iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]),
+    );
 }
 
 #[cfg(test)]

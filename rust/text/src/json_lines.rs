@@ -4,18 +4,19 @@
 //! marks. Whoever meets another line reads the block again by means that mend or reject it, so what
 //! is in doubt here is refused, never guessed.
 
-use std::fmt;
+use memchr::{memchr_iter, memmem};
 
-use memchr::{memchr, memchr_iter, memmem};
-use serde::de::{
-    DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
-};
+use crate::identity::write_id;
+use crate::json_row::Row;
+use crate::normalise_url;
+
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A column of strings, one after another.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Strings {
-    /// Bytes of all values.
-    pub bytes: String,
+    /// Bytes of all values; each value is valid UTF-8.
+    pub bytes: Vec<u8>,
     /// Where each value ends.
     pub ends: Vec<usize>,
     /// Whether there is a value.
@@ -27,15 +28,20 @@ impl Strings {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// Puts a value in the row that is not closed yet, in place of any before it.
-    fn put(&mut self, value: &str) {
+    /// Where the value of the row that is not closed yet goes, in place of any before it.
+    pub(crate) fn again(&mut self) -> &mut Vec<u8> {
         self.bytes.truncate(self.start());
-        self.bytes.push_str(value);
+        &mut self.bytes
+    }
+
+    /// The value of the row that is not closed yet.
+    fn open(&self) -> &[u8] {
+        &self.bytes[self.start()..]
     }
 
     fn close(&mut self, present: bool) {
         if !present {
-            self.bytes.truncate(self.start());
+            self.again();
         }
         self.ends.push(self.bytes.len());
         self.present.push(present);
@@ -45,46 +51,81 @@ impl Strings {
 /// What is known of documents, by row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Documents {
+    /// `record_id` of each row.
+    pub id: Strings,
     /// The texts; each row has one.
     pub text: Strings,
-    /// `source`, where it is a string; so the others.
+    /// `source`, where it is a string, or what there is instead of it.
     pub source: Strings,
-    /// `url`.
+    /// `url`, where it is a string, normalised if it is an address.
     pub url: Strings,
-    /// `snapshot`.
+    /// As `source`.
     pub snapshot: Strings,
 }
 
-/// Reads all lines of a block: each that is not blank is a row.
-///
-/// Of a key that a line repeats, the last value counts, as in most readers of JSON.
-///
-/// # Errors
-/// There is a line that is no ordinary one, or longer than `limit` bytes.
-pub fn documents(block: &[u8], text_keys: &[&str], limit: usize) -> Result<Documents, Unusual> {
-    let block = str::from_utf8(block).map_err(|_| Unusual)?;
-    let mut documents = Documents::default();
-    documents.text.bytes.reserve(block.len());
-    let mut start = 0;
-    for end in memchr_iter(b'\n', block.as_bytes()).chain([block.len()]) {
-        let line = &block[start..end];
-        start = end + 1;
-        if line.len() > limit {
-            return Err(Unusual);
+/// How lines are read.
+#[derive(Debug, Clone, Copy)]
+pub struct LineReader<'a> {
+    /// Keys that can hold the text; the first of them wins.
+    pub text_keys: &'a [&'a str],
+    /// Source of lines that name none.
+    pub source: &'a str,
+    /// Snapshot of lines that name none.
+    pub snapshot: Option<&'a str>,
+    /// Most bytes of a line.
+    pub limit: usize,
+}
+
+impl LineReader<'_> {
+    /// Appends all lines of a block: each that is not blank is a row.
+    ///
+    /// Of a key that a line repeats, the last value counts, as in most readers of JSON.
+    ///
+    /// # Errors
+    /// There is a line that is no ordinary one, or longer than the limit.
+    pub fn append(&self, block: &[u8], documents: &mut Documents) -> Result<(), Unusual> {
+        simdutf8::basic::from_utf8(block).map_err(|_| Unusual)?;
+        let has_marks = memmem::find(block, MARK).is_some();
+        let mut scratch = Vec::new();
+        let mut start = 0;
+        for end in memchr_iter(b'\n', block).chain([block.len()]) {
+            let line = &block[start..end];
+            start = end + 1;
+            if line.len() > self.limit {
+                return Err(Unusual);
+            }
+            if line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
+                continue;
+            }
+            let Documents { id, text, source, url, snapshot } = documents;
+            let scratch = &mut scratch;
+            let mut row = Row { text_keys: self.text_keys, text, source, url, snapshot, scratch };
+            let [has_source, has_url, has_snapshot] = row.read(line)?;
+            if has_marks && memmem::find(text.open(), MARK).is_some() {
+                return Err(Unusual);
+            }
+            if !has_source {
+                source.again().extend_from_slice(self.source.as_bytes());
+            }
+            if let (false, Some(given)) = (has_snapshot, self.snapshot) {
+                snapshot.again().extend_from_slice(given.as_bytes());
+            }
+            if has_url
+                && let Ok(given) = str::from_utf8(url.open())
+                && let Some(normal) = normalise_url(given)
+            {
+                url.again().extend_from_slice(normal.as_bytes());
+            }
+            let address = if has_url { url.open() } else { &[] };
+            write_id(source.open(), address, text.open(), &mut id.bytes);
+            id.close(true);
+            text.close(true);
+            source.close(true);
+            url.close(has_url);
+            snapshot.close(has_snapshot || self.snapshot.is_some());
         }
-        if line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')) {
-            continue;
-        }
-        let mut reader = serde_json::Deserializer::from_str(line);
-        let row = Row { documents: &mut documents, text_keys };
-        (&mut reader).deserialize_map(row).and_then(|()| reader.end()).map_err(|_| Unusual)?;
-        let text = &documents.text.bytes.as_bytes()[documents.text.start()..];
-        if memchr(0, text).is_some() || memmem::find(text, "\u{feff}".as_bytes()).is_some() {
-            return Err(Unusual);
-        }
-        documents.text.close(true);
+        Ok(())
     }
-    Ok(documents)
 }
 
 /// A line that needs more than reading.
@@ -92,183 +133,52 @@ pub fn documents(block: &[u8], text_keys: &[&str], limit: usize) -> Result<Docum
 #[error("a line is no ordinary record")]
 pub struct Unusual;
 
-/// Keys of a line.
-#[derive(Clone, Copy)]
-enum Key {
-    /// The text, by the place of its name among those it can have.
-    Text(usize),
-    Source,
-    Url,
-    Snapshot,
-    Other,
-}
-
-struct Row<'a, 'k> {
-    documents: &'a mut Documents,
-    text_keys: &'a [&'k str],
-}
-
-impl<'de> Visitor<'de> for Row<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Documents { text, source, url, snapshot } = self.documents;
-        let (mut best, mut has) = (usize::MAX, [false; 3]);
-        while let Some(key) = map.next_key_seed(Name(self.text_keys))? {
-            let mut field = |column: &mut Strings, has: &mut bool| {
-                *has = map.next_value_seed(Value(Some(column)))?;
-                Ok(())
-            };
-            match key {
-                Key::Text(place) if place <= best => {
-                    best = place;
-                    let mut is_string = false;
-                    field(text, &mut is_string)?;
-                    if !is_string {
-                        return Err(A::Error::invalid_type(
-                            Unexpected::Other("value"),
-                            &"a string",
-                        ));
-                    }
-                }
-                Key::Source => field(source, &mut has[0])?,
-                Key::Url => field(url, &mut has[1])?,
-                Key::Snapshot => field(snapshot, &mut has[2])?,
-                Key::Text(_) | Key::Other => {
-                    map.next_value_seed(Value(None))?;
-                }
-            }
-        }
-        if best == usize::MAX {
-            return Err(A::Error::missing_field("text"));
-        }
-        for (column, has) in [source, url, snapshot].into_iter().zip(has) {
-            column.close(has);
-        }
-        Ok(())
-    }
-}
-
-/// What a key is.
-struct Name<'a, 'k>(&'a [&'k str]);
-
-impl<'de> DeserializeSeed<'de> for Name<'_, '_> {
-    type Value = Key;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Key, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_, '_> {
-    type Value = Key;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Key, E> {
-        Ok(match (self.0.iter().position(|&key| key == name), name) {
-            (Some(place), _) => Key::Text(place),
-            (None, "source") => Key::Source,
-            (None, "url") => Key::Url,
-            (None, "snapshot") => Key::Snapshot,
-            (None, _) => Key::Other,
-        })
-    }
-}
-
-/// A value, which is read as strictly whether it is wanted or not; true if it is a string. It goes
-/// into the column, if there is one.
-struct Value<'a>(Option<&'a mut Strings>);
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = bool;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a value")
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<bool, E> {
-        if let Some(column) = self.0 {
-            column.put(value);
-        }
-        Ok(true)
-    }
-
-    fn visit_unit<E>(self) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
-        Ok(false)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<bool, A::Error> {
-        while values.next_element_seed(Value(None))?.is_some() {}
-        Ok(false)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Value(None))?;
-        }
-        Ok(false)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record_id;
 
-    fn read(lines: &str) -> Result<Documents, Unusual> {
-        documents(lines.as_bytes(), &["text", "content"], 200)
+    fn read(lines: &[u8], snapshot: Option<&str>) -> Result<Documents, Unusual> {
+        let mut documents = Documents::default();
+        LineReader { text_keys: &["text", "content"], source: "web", snapshot, limit: 200 }
+            .append(lines, &mut documents)
+            .map(|()| documents)
     }
 
     fn values(column: &Strings) -> Vec<Option<&str>> {
         let starts = std::iter::once(0).chain(column.ends.iter().copied());
         let values = starts.zip(&column.ends).map(|(start, &end)| &column.bytes[start..end]);
+        let values = values.map(|value| str::from_utf8(value).unwrap());
         values.zip(&column.present).map(|(value, &present)| present.then_some(value)).collect()
     }
 
     #[test]
     fn columns_of_ordinary_lines() {
         let lines = concat!(
-            "{\"text\": \"a\\n\\u00e9\", \"url\": \"u\", \"n\": [1, {\"text\": \"x\"}, 2.5e3]}\r\n",
+            "{\"text\": \"a\\n\\u00e9\", \"url\": \"HTTP://a.org\", \"n\": [1, {\"text\": \"x\"}, 2e3]}\r\n",
             " \t\r\n",
             "{\"content\": \"b\", \"source\": \"books\", \"source\": 5, \"url\": null}\n",
-            "{\"content\": \"no\", \"text\": \"c\", \"content\": \"no\", \"snapshot\": \"2023\"}",
+            "{\"content\": \"no\", \"text\": \"c\", \"content\": \"no\", \"snapshot\": \"2023\"}\n",
+            "{\"text\": \"d\", \"source\": \"books\", \"url\": \"no address\"}",
         );
-        let found = read(lines).unwrap();
-        assert_eq!(values(&found.text), [Some("a\né"), Some("b"), Some("c")]);
-        assert_eq!(values(&found.source), [None; 3]);
-        assert_eq!(values(&found.url), [Some("u"), None, None]);
-        assert_eq!(values(&found.snapshot), [None, None, Some("2023")]);
-        assert_eq!(read("").unwrap(), Documents::default());
+        for snapshot in [None, Some("2022")] {
+            let found = read(lines.as_bytes(), snapshot).unwrap();
+            assert_eq!(values(&found.text), [Some("a\né"), Some("b"), Some("c"), Some("d")]);
+            assert_eq!(
+                values(&found.source),
+                [Some("web"), Some("web"), Some("web"), Some("books")]
+            );
+            let urls = [Some("http://a.org/"), None, None, Some("no address")];
+            assert_eq!(values(&found.url), urls);
+            assert_eq!(values(&found.snapshot), [snapshot, snapshot, Some("2023"), snapshot]);
+            let texts = values(&found.text);
+            for (row, id) in values(&found.id).into_iter().enumerate() {
+                let source = values(&found.source)[row].unwrap();
+                let wanted = record_id(source, urls[row].unwrap_or(""), texts[row].unwrap());
+                assert_eq!(id, Some(wanted.as_str()));
+            }
+        }
+        assert_eq!(read(b"", None).unwrap(), Documents::default());
     }
 
     #[test]
@@ -283,15 +193,18 @@ mod tests {
             "{\"text\": \"x\", \"n\": 1e999}",
             "{\"text\": \"x\", \"n\": \"\\ud800\"}",
             "{\"text\": \"x\\u0000\"}",
-            "{\"text\": \"\\ufeffx\"}",
+            "{\"text\": \"x\\ufeff\"}",
+            "{\"text\": \"\u{feff}x\"}",
             "\u{feff}{\"text\": \"x\"}",
             "{\"text\": \"x",
             "\u{c}",
         ] {
-            assert_eq!(read(line), Err(Unusual), "{line}");
+            assert_eq!(read(line.as_bytes(), None), Err(Unusual), "{line}");
         }
+        // Elsewhere such characters are nobody's business.
+        assert!(read("{\"text\": \"x\", \"n\": \"\u{feff}\\u0000\"}".as_bytes(), None).is_ok());
         let long = format!("{{\"text\": \"{}\"}}", "x".repeat(200));
-        assert_eq!(read(&long), Err(Unusual));
-        assert_eq!(documents(b"{\"text\": \"\xff\"}", &["text"], 200), Err(Unusual));
+        assert_eq!(read(long.as_bytes(), None), Err(Unusual));
+        assert_eq!(read(b"{\"text\": \"\xff\"}", None), Err(Unusual));
     }
 }

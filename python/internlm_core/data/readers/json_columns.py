@@ -36,11 +36,28 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
         limits: As for `read_batches`.
         threads: 0 means all cores.
     """
-    keys = [file.text_key] if file.text_key else list(TEXT_KEYS)
+    lines = {
+        "text_keys": [file.text_key] if file.text_key else list(TEXT_KEYS),
+        "source": file.defaults.source,
+        "snapshot": file.defaults.snapshot,
+        "limit": limits.record_bytes,
+    }
+    offset = 0
+    while file.compression is None:
+        # Threads read parts of the file, each its own.
+        table, end = _core.json_file_documents(
+            str(file.path), offset, limits.batch_bytes, lines, threads
+        )
+        if end == offset:
+            break
+        yield Batch(pl.DataFrame(table))
+        offset = end
     size = min(_BLOCK, limits.batch_bytes)
-    blocks = read_blocks(file.path, file.compression, expansion=limits.expansion, size=size)
+    blocks = read_blocks(
+        file.path, file.compression, expansion=limits.expansion, size=size, start=offset
+    )
     source = _gathered(blocks, size)
-    held, offset = b"", 0
+    held = b""
     fault: StreamFault | OSError | None = None
     while True:
         try:
@@ -58,12 +75,11 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
         first = block.find(b"\n") + 1 if held else 0
         head = held + block[:first] if held else b""
         parts = [(head, 0, len(head)), (block, first, end)]
-        found = _core.json_documents(parts, keys, limits.record_bytes, threads)
+        found = _core.json_documents(parts, lines, threads)
         if found is None:
             held += block
             break
-        for columns in found:
-            yield Batch(_records(columns, file, threads))
+        yield Batch(pl.DataFrame(found))
         offset, held = offset + len(held) + end, block[end:]
     if held or fault is not None:
         yield from read_jsonl(
@@ -115,19 +131,3 @@ def _before(fault: StreamFault | OSError | None, blocks: Iterator[bytes]) -> Ite
     if fault is not None:
         raise fault
 
-
-def _records(columns: tuple[_core.ArrowColumn, ...], file: InputFile, threads: int) -> pl.DataFrame:
-    names = ("text", "source", "url", "snapshot")
-    # Names are given afterwards: polars takes those of Arrow, which has none.
-    text, source, url, snapshot = (
-        pl.Series(column).alias(name) for name, column in zip(names, columns, strict=True)
-    )
-    source = source.fill_null(file.defaults.source)
-    if file.defaults.snapshot is not None:
-        snapshot = snapshot.fill_null(file.defaults.snapshot)
-    if url.null_count() < len(url):
-        found = url
-        url = pl.Series(_core.normalise_urls(found)).alias("url")
-        url = pl.select(pl.coalesce(url, found).alias("url")).to_series()
-    ids = pl.Series(_core.record_ids(source, url, text, threads)).alias("id")
-    return pl.DataFrame([ids, text, source, url, snapshot])
