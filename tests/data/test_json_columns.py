@@ -89,8 +89,9 @@ def test_ordinary_lines_are_read_by_the_core_alone(
 def test_any_other_line_anywhere_changes_nothing(tmp_path: Path) -> None:
     rng = random.Random(3)
     path = tmp_path / "a.jsonl"
+    keys = {"text_keys": ["text", "content"], "source": "web", "snapshot": None, "limit": 6_000}
     for odd in ODD:
-        assert _core.json_documents([(odd, 0, len(odd))], ["text", "content"], 6_000) is None
+        assert _core.json_documents([(odd, 0, len(odd))], keys) is None
         for place in (0, 150, 299):
             given = lines(300, rng)
             given.insert(place, odd)

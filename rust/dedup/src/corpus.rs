@@ -41,8 +41,17 @@ impl Corpus<'_> {
 
     /// Rows in keep order.
     pub(crate) fn order(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.texts.len() as u32).collect();
-        order.par_sort_unstable_by_key(|&row| (self.rank[row as usize], row));
+        let rows = 0..self.texts.len() as u32;
+        let mut order = vec![u32::MAX; rows.len()];
+        let is_permutation = rows.clone().zip(self.rank).all(|(row, &rank)| {
+            let place = order.get_mut(rank as usize).filter(|place| **place == u32::MAX);
+            place.map(|place| *place = row).is_some()
+        });
+        if !is_permutation {
+            order.clear();
+            order.extend(rows);
+            order.par_sort_unstable_by_key(|&row| (self.rank[row as usize], row));
+        }
         order
     }
 }

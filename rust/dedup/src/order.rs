@@ -101,15 +101,30 @@ impl KeepKeys<'_> {
     /// The key of a row.
     pub(crate) fn key(&self, row: usize, text: &str) -> Vec<u8> {
         let mut key = Vec::with_capacity(64);
+        self.write_columns(row, text, &mut key);
+        key.extend(xxh3_128(text.as_bytes()).to_be_bytes());
+        key
+    }
+
+    /// The key but for the hash of the text.
+    fn write_columns(&self, row: usize, text: &str, key: &mut Vec<u8>) {
         for column in [&self.snapshot, &self.score].into_iter().flatten() {
-            column.write(row, true, &mut key);
+            column.write(row, true, key);
         }
         key.extend((!(text.len() as u64)).to_be_bytes());
         if let Some(id) = &self.id {
-            id.write(row, false, &mut key);
+            id.write(row, false, key);
         }
-        key.extend(xxh3_128(text.as_bytes()).to_be_bytes());
-        key
+    }
+
+    /// The first bytes of the key that no text is hashed for, as a number that compares as they do.
+    fn head(&self, row: usize, text: &str, buffer: &mut Vec<u8>) -> u128 {
+        buffer.clear();
+        self.write_columns(row, text, buffer);
+        let mut head = [0; 16];
+        let length = buffer.len().min(head.len());
+        head[..length].copy_from_slice(&buffer[..length]);
+        u128::from_be_bytes(head)
     }
 }
 
@@ -122,14 +137,18 @@ pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32
     if u32::try_from(texts.len()).is_err() {
         return Err(DedupError::TooManyDocuments(texts.len()));
     }
-    let mut order: Vec<(Vec<u8>, u32)> = texts
-        .par_iter()
-        .enumerate()
-        .map(|(row, text)| (keys.key(row, text.unwrap_or("")), row as u32))
+    let text = |row: u32| texts[row as usize].unwrap_or("");
+    let mut order: Vec<(u128, u32)> = (0..texts.len() as u32)
+        .into_par_iter()
+        .map_init(Vec::new, |buffer, row| (keys.head(row as usize, text(row), buffer), row))
         .collect();
     order.par_sort_unstable();
+    // Where heads are equal, whole keys decide.
+    order.par_chunk_by_mut(|one, two| one.0 == two.0).filter(|run| run.len() > 1).for_each(|run| {
+        run.sort_by_cached_key(|&(_, row)| (keys.key(row as usize, text(row)), row));
+    });
     let mut rank = vec![0; texts.len()];
-    for (place, (_, row)) in order.into_iter().enumerate() {
+    for (place, &(_, row)) in order.iter().enumerate() {
         rank[row as usize] = place as u32;
     }
     Ok(rank)
@@ -174,6 +193,18 @@ mod tests {
         expected.sort_by_key(|&row| rank[row]);
         assert_eq!(order, expected);
         assert_eq!(found[0], found[3]);
+        // Equal heads, with and without ids: the rest of the key decides.
+        let texts: Vec<Option<&str>> =
+            ["b", "a", "d", "a", "c"].repeat(3).into_iter().map(Some).collect();
+        let ids: Vec<String> = (0..15).map(|row| format!("long head {}", row * 7 % 4)).collect();
+        let ids = Key::Strings(ids.iter().map(|id| Some(id.as_str())).collect());
+        for id in [None, Some(ids)] {
+            let keys = KeepKeys { id, ..Default::default() };
+            let rank = keep_order(&texts, &keys).unwrap();
+            let mut order: Vec<usize> = (0..15).collect();
+            order.sort_by_key(|&row| (keys.key(row, texts[row].unwrap()), row));
+            assert!(order.iter().enumerate().all(|(place, &row)| rank[row] as usize == place));
+        }
         assert_ne!(found[0].1, found[4].1);
     }
 

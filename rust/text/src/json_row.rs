@@ -135,7 +135,7 @@ fn string(line: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<Found, Unusua
             _ => return Err(Unusual),
         }
         let simple = match line.get(at) {
-            Some(&(byte @ (b'"' | b'\\' | b'/'))) => byte,
+            Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
             Some(b'n') => b'\n',
             Some(b't') => b'\t',
             Some(b'r') => b'\r',

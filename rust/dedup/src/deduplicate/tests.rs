@@ -134,6 +134,19 @@ fn promise_and_recall_by_brute_force() {
 }
 
 #[test]
+fn rows_decide_between_equal_ranks() {
+    for (rank, order) in [
+        ([2, 0, 1], [1, 2, 0]),
+        ([0, 0, 0], [0, 1, 2]),
+        ([7, 1, 1], [1, 2, 0]),
+        ([u32::MAX, 0, u32::MAX], [1, 0, 2]),
+    ] {
+        let corpus = Corpus { texts: &[None; 3], code: &[], rank: &rank };
+        assert_eq!(corpus.order(), order);
+    }
+}
+
+#[test]
 fn ranks_and_threads_alone_decide() {
     let texts = alike(1_200, 5);
     let texts: Vec<Option<&str>> = texts.iter().map(|text| Some(text.as_str())).collect();

@@ -127,13 +127,6 @@ fn without_vector_instructions_too() {
 }
 
 #[test]
-fn han_by_first_byte_is_what_the_table_says() {
-    for c in '\u{5000}'..='\u{9FFF}' {
-        assert_eq!(Classes::get().class(c), (Class::Single, false), "{c:?}");
-    }
-}
-
-#[test]
 fn words_and_characters() {
     let count = |text, code| cut(text, code, true).len();
     assert_eq!(count("The red kite, 3 times!", false), 5);
