@@ -176,9 +176,11 @@ fn lower_minima_avx512(values: &[u32], functions: &mut [Functions]) {
 fn lower_blocks_avx512<const N: usize>(values: &[u32], functions: &mut [Functions; N]) {
     use std::arch::x86_64::*;
     const LANES: usize = 16;
-    // SAFETY: there are 16 numbers at each place.
     let load = |numbers: &[u32; BLOCK]| {
-        [0, LANES].map(|at| unsafe { _mm512_loadu_si512(numbers[at..][..LANES].as_ptr().cast()) })
+        [0, LANES].map(|at| {
+            // SAFETY: there are 16 numbers from there on.
+            unsafe { _mm512_loadu_si512(numbers[at..][..LANES].as_ptr().cast()) }
+        })
     };
     let a: [_; N] = std::array::from_fn(|block| load(&functions[block].a));
     let b: [_; N] = std::array::from_fn(|block| load(&functions[block].b));

@@ -143,10 +143,19 @@ pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32
         .map_init(Vec::new, |buffer, row| (keys.head(row as usize, text(row), buffer), row))
         .collect();
     order.par_sort_unstable();
-    // Where heads are equal, whole keys decide.
-    order.par_chunk_by_mut(|one, two| one.0 == two.0).filter(|run| run.len() > 1).for_each(|run| {
-        run.sort_by_cached_key(|&(_, row)| (keys.key(row as usize, text(row)), row));
-    });
+    // Where heads are equal, whole keys decide. They are made in the order of the texts in memory.
+    let mut is_tied = vec![false; texts.len()];
+    for pair in order.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        pair.iter().for_each(|&(_, row)| is_tied[row as usize] = true);
+    }
+    let whole = |(row, &is_tied): (usize, &bool)| match is_tied {
+        true => keys.key(row, text(row as u32)),
+        false => Vec::new(),
+    };
+    let whole: Vec<Vec<u8>> = is_tied.par_iter().enumerate().map(whole).collect();
+    for run in order.chunk_by_mut(|one, two| one.0 == two.0).filter(|run| run.len() > 1) {
+        run.sort_unstable_by_key(|&(_, row)| (&whole[row as usize], row));
+    }
     let mut rank = vec![0; texts.len()];
     for (place, &(_, row)) in order.iter().enumerate() {
         rank[row as usize] = place as u32;
