@@ -130,4 +130,3 @@ def _before(fault: StreamFault | OSError | None, blocks: Iterator[bytes]) -> Ite
     yield from blocks
     if fault is not None:
         raise fault
-
