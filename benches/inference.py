@@ -1,6 +1,6 @@
-"""Writing and scoring beside transformers on the same weights, and the engine beside itself.
+"""Writing and scoring beside transformers and llama.cpp on the same weights, and the engine beside itself.
 
-Weights are drawn at random: what is timed does not depend on their values. In fp32 both sides must
+Weights are drawn at random: what is timed does not depend on their values. In fp32 all sides must
 write the same tokens. A round makes nothing but the answers: models are loaded before, and the
 engine's cache is emptied of prefixes by prompts that differ in each round.
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches.harness import OURS, Contender, Task
-from benches.worker import Job
+from benches.peers import answers
+from benches.served import over_http, write_tokenizer
+from benches.worker import ROOT, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -33,11 +35,13 @@ SHAPE = {
 _SMALL = {**SHAPE, "num_hidden_layers": 2, "hidden_size": 256, "vocab_size": 2048}
 _PEER = ("transformers", "torch")
 _OWN = ("internlm-core", "torch")
+_LLAMA = "llama-cpp-python"
+_LLAMA_PYTHON = ROOT / ".venv-peers" / _LLAMA / "bin" / "python"
 _ROUNDS = itertools.count()
 
 
 def tasks(*, quick: bool) -> Iterator[Task]:
-    """One answer, eight at once, a shared prefix, scores, and what the scheduler costs."""
+    """One answer, eight at once, a shared prefix, scores, and what scheduler and server cost."""
     shape = _SMALL if quick else SHAPE
     new = 8 if quick else 48
     with tempfile.TemporaryDirectory() as folder:
@@ -49,20 +53,23 @@ def tasks(*, quick: bool) -> Iterator[Task]:
                 new,
                 Contender(OURS, _ours, arguments, _OWN),
                 Contender("transformers", _theirs, arguments, _PEER),
+                _llama(folder, dtype, new),
                 exact=dtype == "float32",
             )
         ours = Contender(f"{OURS}, bfloat16", _ours, (folder, "bfloat16", 1, new), _OWN)
         for dtype in ("int8", "int4"):
             rounded = Contender(OURS, _ours, (folder, dtype, 1, new), _OWN)
-            yield _task(f"One answer, {size} M parameters, {dtype}", new, rounded, ours)
+            name = f"One answer, {size} M parameters, {dtype}"
+            yield _task(name, new, rounded, ours, _llama(folder, dtype, new))
         for dtype in ("float32", "bfloat16"):
             together = Contender(OURS, _ours, (folder, dtype, 8, new), _OWN)
             turns = Contender(f"{OURS}, one at a time", _ours, (folder, dtype, 8, new, 1), _OWN)
-            theirs = Contender("transformers", _theirs, (folder, dtype, 8, new), _PEER)
-            yield _task(f"Eight answers at once, {dtype}", 8 * new, together, turns, theirs)
-        bare = Contender(f"{OURS}, decoder alone", _bare, (folder, "float32", new), _OWN)
-        engine = Contender(OURS, _ours, (folder, "float32", 1, new), _OWN)
-        yield _task("One answer, cost of the scheduler", new, engine, bare)
+            yield _task(f"Eight answers at once, {dtype}", 8 * new, together, turns)
+        # On 8-bit weights, whose steps are short: there it counts most.
+        served = Contender(f"{OURS}, over HTTP", _http, (folder, "int8", new), _OWN)
+        engine = Contender(OURS, _ours, (folder, "int8", 1, new), _OWN)
+        bare = Contender(f"{OURS}, decoder alone", _bare, (folder, "int8", new), _OWN)
+        yield _task("One answer, cost of scheduler and server", new, served, engine, bare)
         count, prefix = (8, 64) if quick else (64, 512)
         shared = (folder, count, prefix)
         yield _task(
@@ -103,6 +110,11 @@ def _task(name: str, tokens: int, ours: Contender, *peers: Contender, exact: boo
     )
 
 
+def _llama(folder: str, dtype: str, new: int) -> Contender:
+    arguments = (folder, dtype, _prompts(1, 32)[0], new)
+    return Contender("llama.cpp", answers.llama_cpp, arguments, (_LLAMA,), _LLAMA_PYTHON)
+
+
 def _write_weights(folder: Path, shape: Mapping[str, int]) -> float:
     """One draw of weights under both names; how many millions there are."""
     from internlm_core import model as room
@@ -112,6 +124,7 @@ def _write_weights(folder: Path, shape: Mapping[str, int]) -> float:
     drawn = room.InternLM2(config, seed=SEED)
     room.save(drawn, folder / "ours")
     room.save(drawn, folder / "llama", naming="llama")
+    write_tokenizer(folder / "ours", config.vocab_size, SEED)
     return round(config.parameter_count / 1e6)
 
 
@@ -141,15 +154,19 @@ def _ours(folder: str, dtype: str, count: int, new: int, together: int | None = 
     return Job(run=run, result=lambda answers: {"ids": [list(a.ids) for a in answers]})
 
 
-def _bare(folder: str, dtype: str, new: int) -> Job:
+def _http(folder: str, dtype: str, new: int) -> Job:
+    return over_http(_engine(folder, dtype, prefix_cache=False), _prompts(1, 32)[0], new)
+
+
+def _bare(folder: str, weights: str, new: int) -> Job:
     """The decoder's steps with nothing around them but the choice of the likeliest token."""
     from internlm_core import model as room
     from internlm_core.infer.cpu_runner import CpuRunner
     from internlm_core.infer.runner import Batch, Segment
 
-    model = room.load(Path(folder) / "ours", dtype=dtype)
+    model = room.load(Path(folder) / "ours")
     runner = CpuRunner(
-        model.config, model.state_dict(), kv_dtype=dtype, blocks=64, session_length=1024, threads=1
+        model.config, model.state_dict(), weights=weights, blocks=64, session_length=1024, threads=1
     )
     [prompt] = _prompts(1, 32)
 
