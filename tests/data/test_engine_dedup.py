@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from internlm_core.data import DedupConfig, dedup
 from internlm_core.data import engine_dedup as steps
+from internlm_core.data.dedup_on_disk import dedup_streamed
 from internlm_core.errors import DataError
 
 
@@ -85,6 +86,52 @@ def test_rows_that_nothing_tells_apart_lose_all_but_one(mixed_corpus: pl.DataFra
     assert found.height == again.height
     order = ["id", "keep", "jaccard", "duplicate_of", "cluster"]
     assert found.select(order).sort(order).equals(want.select(order).sort(order))
+
+
+def test_a_page_of_many_copies_is_carried_once(
+    mixed_corpus: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether they share an id, as records do whose id is a hash of the text, or have their own."""
+    page = mixed_corpus.head(1)
+    like = page.with_columns(text=pl.col("text") + " and a word", id=pl.lit("like"))
+    own = pl.concat([page.with_columns(id=pl.lit(f"copy {n:03}")) for n in range(400)])
+    frame = pl.concat([page] * 400 + [own, like, mixed_corpus[1:40]])
+    signed = steps.sign(steps.read_table(frame.to_arrow()), DedupConfig())
+    assert signed["keys"].null_count() >= 799
+    carried = []
+
+    def decide(rows: pl.DataFrame, config: DedupConfig) -> pl.DataFrame:
+        carried.append(steps.distinct(rows).height)
+        return decided(rows, config)
+
+    decided = steps.decide
+    monkeypatch.setattr(steps, "decide", decide)
+    found = by_steps(frame, DedupConfig(), 3)
+    assert sum(carried) < 10
+    with pytest.warns(UserWarning, match="repeat the id"):
+        want = dedup(frame)
+    order = ["id", "keep", "jaccard", "duplicate_of", "cluster"]
+    assert found.select(order).sort(order).equals(want.select(order).sort(order))
+
+
+def test_a_component_beyond_memory_is_decided_on_disk(
+    mixed_corpus: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = steps.named(steps.read_table(mixed_corpus.to_arrow()))
+    pieces = [named[start : start + 97] for start in range(0, named.height, 97)]
+    want = steps.decide(iter(pieces), DedupConfig()).sort("leader")
+    on_disk = []
+
+    def streamed(*given: Any) -> pl.DataFrame:
+        on_disk.append(given[1].max_memory)
+        return dedup_streamed(*given)
+
+    monkeypatch.setattr(steps, "dedup_streamed", streamed)
+    for bound in (1 << 30, 100_000):
+        monkeypatch.setattr(steps, "IN_MEMORY", bound)
+        assert steps.decide(iter(pieces), DedupConfig()).sort("leader").equals(want)
+    assert on_disk == [100_000]
+    assert want.height > 100
 
 
 def test_an_id_is_asked_for() -> None:

@@ -13,6 +13,7 @@ component keeps, the core decides as on one machine, so the outcome is the same.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ __all__ = [
     "bucket_edges",
     "components",
     "decide",
+    "distinct",
     "finish",
     "first_rows",
     "large_star",
@@ -47,6 +49,11 @@ __all__ = [
     "sign",
     "small_star",
 ]
+
+IN_MEMORY = 1 << 30
+"""Bytes of text of a worker's components up to which it decides them in memory by default."""
+
+IDENTITY = ("shingles", "low", "high")
 
 _BAND = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that multiples of it differ: keys of different bands are told apart by one column."""
@@ -97,14 +104,15 @@ def sign(frame: pl.DataFrame, config: DedupConfig, threads: int = 1) -> pl.DataF
 
     Returns:
         `id`, `row`, `order`, the identity (`shingles`, `low`, `high`; equal ones are copies, one
-        without shingles is like nothing) and `keys`, a list of a number for each band.
+        without shingles is like nothing) and `keys`, a list of a number for each band; null where
+        another row of the frame with the same identity comes before this one.
     """
     identities, keys = _core.minhash_band_keys(
         frame["text"], code_rows(frame, config.unit), config.options(), threads
     )
     told = keys ^ (np.arange(1, keys.shape[1] + 1, dtype=np.uint64) * _BAND)
     parts = np.ascontiguousarray(identities.T).view(np.int64)
-    return named(frame, threads).select(
+    signed = named(frame, threads).select(
         "id",
         "row",
         "order",
@@ -115,6 +123,11 @@ def sign(frame: pl.DataFrame, config: DedupConfig, threads: int = 1) -> pl.DataF
             pl.List(pl.Int64)
         ),
     )
+    # Of a page that stands there a million times, few rows then carry keys through a shuffle.
+    place = pl.int_range(pl.len())
+    first = signed.with_columns(place=place).sort("order", "place").unique(IDENTITY, keep="first")
+    is_first = place.is_in(first["place"].implode())
+    return signed.with_columns(keys=pl.when(is_first).then("keys"))
 
 
 def first_rows(signed: pl.DataFrame) -> pl.DataFrame:
@@ -124,12 +137,12 @@ def first_rows(signed: pl.DataFrame) -> pl.DataFrame:
         `id` and `row`; `leader` and `leader_id`, those of the first row; `first`, whether this is
         it; and `keys`, null but for first rows with shingles.
     """
-    identity = ["shingles", "low", "high"]
     nothing = pl.col("shingles") == 0
-    ordered = signed.sort("order", maintain_order=True).with_columns(
-        leader=pl.col("row").first().over(identity),
-        leader_id=pl.col("id").first().over(identity),
-        first=pl.int_range(pl.len()).over(identity) == 0,
+    without = pl.col("keys").is_null()
+    ordered = signed.sort("order", without, maintain_order=True).with_columns(
+        leader=pl.col("row").first().over(IDENTITY),
+        leader_id=pl.col("id").first().over(IDENTITY),
+        first=pl.int_range(pl.len()).over(IDENTITY) == 0,
     )
     return ordered.select(
         "id",
@@ -139,6 +152,11 @@ def first_rows(signed: pl.DataFrame) -> pl.DataFrame:
         first=nothing | pl.col("first"),
         keys=pl.when(pl.col("first") & ~nothing).then("keys"),
     )
+
+
+def distinct(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row of each name: rows that nothing tells apart need not be carried more than once."""
+    return frame.unique("row", keep="first", maintain_order=True)
 
 
 def bucket_edges(members: pl.DataFrame) -> pl.DataFrame:
@@ -208,7 +226,7 @@ def decide(
 ) -> pl.DataFrame:
     """Who goes of whole components; rows as `named` has them.
 
-    Within `config.max_memory`, where it is set: what exceeds it is decided on disk.
+    Within `config.max_memory`, or else `IN_MEMORY`: what exceeds it is decided on disk.
 
     Returns:
         `leader` (the name of a row that goes), `target` (id of the kept document) and `jaccard`.
@@ -217,18 +235,34 @@ def decide(
 
     def texts() -> Iterator[pl.DataFrame]:
         for frame in [frames] if isinstance(frames, pl.DataFrame) else frames:
-            names.append(frame["row"])
-            yield text_frame(frame)
+            rows = distinct(frame)
+            names.append(rows["row"])
+            yield text_frame(rows)
 
-    if config.max_memory is not None:
-        found = dedup_streamed(texts(), config, None, threads)
+    held: list[pl.DataFrame] = []
+    rest, size = texts(), 0
+    if config.max_memory is None:
+        for rows in rest:
+            held.append(rows)
+            size += int(rows["text"].str.len_bytes().sum())
+            if size > IN_MEMORY:
+                break
+    if size > IN_MEMORY or config.max_memory is not None:
+        bounded = config.model_copy(update={"max_memory": config.max_memory or IN_MEMORY})
+        found = dedup_streamed(chain(_handed(held), rest), bounded, None, threads)
     else:
-        found = find_duplicates(pl.concat(texts()), config, threads)
+        found = find_duplicates(pl.concat(held), config, threads)
     decided = found.with_columns(leader=pl.concat(names))
     gone = decided.filter(~pl.col("keep"))
     # Rows of one name are equal in all that counts: if one stays, their first one does.
     gone = gone.join(decided.filter("keep"), on="leader", how="anti").unique("leader")
     return gone.select("leader", target="duplicate_of", jaccard="jaccard")
+
+
+def _handed(held: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Those held, each let go of once it is taken."""
+    while held:
+        yield held.pop(0)
 
 
 def finish(rows: pl.DataFrame, gone: pl.DataFrame) -> pl.DataFrame:

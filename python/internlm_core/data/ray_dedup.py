@@ -213,7 +213,7 @@ def _small_star(table: pa.Table) -> pa.Table:
 
 def _labelled(table: pa.Table, parts: int, threads: int, labels: list[Any]) -> pa.Table:
     """Rows that share a band with another one, by component."""
-    frame = steps.named(steps.read_table(table), threads).drop("order")
+    frame = steps.distinct(steps.named(steps.read_table(table), threads)).drop("order")
     label = steps.lookup(steps.nodes(frame["row"]), *require("ray", extra="ray").get(labels[0]))
     there = label.is_not_null()
     return _table(frame.filter(there).with_columns(_part(label.filter(there), parts)))

@@ -48,7 +48,7 @@ def dedup(
         reliable: Store intermediate tables in the checkpoint folder of the SparkContext, so that the
             loss of an executor does not end the job; otherwise on the executors' disks.
         **settings: Further ones of `internlm_core.data.dedup`; `max_memory` bounds what a task takes
-            to decide.
+            to decide, the rest goes to its disk; a GiB of texts by default.
 
     Returns:
         A row for each of the input, in no order: `id`, `cluster`, `keep`, `jaccard`, `duplicate_of`,
@@ -73,7 +73,7 @@ def dedup(
     signed = stored(texts.mapInArrow(_signer(told), _signed_schema(texts)))
     nothing = col("shingles") == 0
     same = window.partitionBy("shingles", "low", "high", functions.when(nothing, col("row")))
-    ordered = same.orderBy("order")
+    ordered = same.orderBy("order", col("keys").isNull())
     rows = stored(
         signed.select(
             "id",
@@ -157,7 +157,7 @@ def _signer(config: str) -> Callable[[Iterator[Any]], Iterator[Any]]:
 def _namer() -> Callable[[Iterator[Any]], Iterator[Any]]:
     def name(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            named = steps.named(_read(batch)).drop("order")
+            named = steps.distinct(steps.named(_read(batch))).drop("order")
             yield from _batches(named.with_columns(steps.nodes(named["row"])), batch)
 
     return name
