@@ -38,6 +38,8 @@ pub struct Identity {
 pub struct MinHasher {
     shingler: Shingler,
     signer: Signer,
+    /// Minima of the text signed last, one after another.
+    slots: Vec<u32>,
     permutations: usize,
     bands: usize,
     rows: usize,
@@ -76,6 +78,7 @@ impl MinHasher {
         Self {
             shingler: Shingler::new(settings),
             signer: Signer { functions, upper: Vec::new(), identity: Identity::default() },
+            slots: vec![EMPTY; permutations.next_multiple_of(BLOCK)],
             permutations,
             bands: settings.bands,
             rows: settings.rows,
@@ -86,22 +89,22 @@ impl MinHasher {
     pub fn sign(&mut self, text: &str, code: bool) -> Identity {
         self.signer.restart();
         self.shingler.feed(text, code, &mut self.signer);
+        self.slots.clear();
+        self.slots.extend(self.signer.functions.iter().flat_map(|functions| &functions.minima));
         self.signer.identity
     }
 
     /// Slots of the text signed last, `EMPTY` where it had no shingles; as many as `slots` holds.
     pub fn write_signature(&self, slots: &mut [u32]) {
-        let minima = self.signer.functions.iter().flat_map(|functions| functions.minima);
-        for (slot, minimum) in slots.iter_mut().zip(minima.take(self.permutations)) {
-            *slot = minimum;
-        }
+        let count = slots.len().min(self.permutations);
+        slots[..count].copy_from_slice(&self.slots[..count]);
     }
 
     /// Keys of the bands of the text signed last; as many as `keys` holds.
     pub fn write_keys(&self, keys: &mut [u64]) {
-        let mut slots = self.signer.functions.iter().flat_map(|functions| functions.minima);
-        for (band, key) in keys.iter_mut().take(self.bands).enumerate() {
-            *key = bands::key(band, slots.by_ref().take(self.rows));
+        let bands = self.slots.chunks_exact(self.rows).take(self.bands).enumerate();
+        for (key, (band, slots)) in keys.iter_mut().zip(bands) {
+            *key = bands::key(band, slots.iter().copied());
         }
     }
 }

@@ -38,12 +38,12 @@ impl Key<'_> {
                 None => return key.push(1),
                 Some(value) => {
                     key.push(0);
-                    for &byte in value.as_bytes() {
-                        key.push(byte);
-                        // Zero bytes are marked, for two of them end the value.
-                        if byte == 0 {
-                            key.push(0xff);
+                    // Zero bytes are marked, for two of them end the value.
+                    for (number, piece) in value.split('\0').enumerate() {
+                        if number > 0 {
+                            key.extend([0, 0xff]);
                         }
+                        key.extend_from_slice(piece.as_bytes());
                     }
                     key.extend([0, 0]);
                 }

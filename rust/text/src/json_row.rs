@@ -126,9 +126,7 @@ struct Found {
 fn string(line: &[u8], mut at: usize, out: &mut Vec<u8>) -> Result<Found, Unusual> {
     let mut is_odd = false;
     loop {
-        let length = plain(&line[at..]);
-        out.extend_from_slice(&line[at..at + length]);
-        at += length + 1;
+        at += append_plain(&line[at..], out) + 1;
         match line.get(at - 1) {
             Some(b'"') => return Ok(Found { end: at, is_odd }),
             Some(b'\\') => {}
@@ -181,19 +179,28 @@ const fn is_plain(byte: u8) -> bool {
     !matches!(byte, b'"' | b'\\' | 0..0x20)
 }
 
-/// How many bytes stand for themselves before a quote, a backslash or a control character.
+/// Appends the bytes that stand for themselves before a quote, a backslash or a control character;
+/// returns how many they are.
 #[inline(always)]
-fn plain(bytes: &[u8]) -> usize {
+fn append_plain(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     let mut at = 0;
     #[cfg(target_arch = "x86_64")]
     while let Some(block) = bytes[at..].first_chunk::<16>() {
         let special = special(block);
+        // All sixteen are written, and those that count are then said to be there: most runs are short,
+        // and a copy of a length that is known takes one instruction.
+        let length = out.len();
+        out.extend_from_slice(block);
         if special != 0 {
-            return at + special.trailing_zeros() as usize;
+            let count = special.trailing_zeros() as usize;
+            out.truncate(length + count);
+            return at + count;
         }
         at += 16;
     }
-    at + bytes[at..].iter().take_while(|&&byte| is_plain(byte)).count()
+    let rest = bytes[at..].iter().take_while(|&&byte| is_plain(byte)).count();
+    out.extend_from_slice(&bytes[at..at + rest]);
+    at + rest
 }
 
 /// One bit a byte that is not plain, the first byte lowest.
