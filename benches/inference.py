@@ -65,11 +65,13 @@ def tasks(*, quick: bool) -> Iterator[Task]:
             together = Contender(OURS, _ours, (folder, dtype, 8, new), _OWN)
             turns = Contender(f"{OURS}, one at a time", _ours, (folder, dtype, 8, new, 1), _OWN)
             yield _task(f"Eight answers at once, {dtype}", 8 * new, together, turns)
-        # On 8-bit weights, whose steps are short: there it counts most.
-        served = Contender(f"{OURS}, over HTTP", _http, (folder, "int8", new), _OWN)
-        engine = Contender(OURS, _ours, (folder, "int8", 1, new), _OWN)
-        bare = Contender(f"{OURS}, decoder alone", _bare, (folder, "int8", new), _OWN)
-        yield _task("One answer, cost of scheduler and server", new, served, engine, bare)
+        # Most on 8-bit weights, whose steps are short.
+        for dtype in ("float32", "int8"):
+            served = Contender(f"{OURS}, over HTTP", _http, (folder, dtype, new), _OWN)
+            engine = Contender(OURS, _ours, (folder, dtype, 1, new), _OWN)
+            bare = Contender(f"{OURS}, decoder alone", _bare, (folder, dtype, new), _OWN)
+            name = f"One answer, cost of scheduler and server, {dtype}"
+            yield _task(name, new, served, engine, bare)
         count, prefix = (8, 64) if quick else (64, 512)
         shared = (folder, count, prefix)
         yield _task(
@@ -167,13 +169,14 @@ def _http(folder: str, dtype: str, new: int) -> Job:
     return over_http(_engine(folder, dtype, prefix_cache=False), _prompts(1, 32)[0], new)
 
 
-def _bare(folder: str, weights: str, new: int) -> Job:
+def _bare(folder: str, dtype: str, new: int) -> Job:
     """The decoder's steps with nothing around them but the choice of the likeliest token."""
     from internlm_core import model as room
     from internlm_core.infer.cpu_runner import CpuRunner
     from internlm_core.infer.runner import Batch, Segment
 
     model = room.load(Path(folder) / "ours")
+    weights = None if dtype == "float32" else dtype
     runner = CpuRunner(
         model.config, model.state_dict(), weights=weights, blocks=64, session_length=1024, threads=1
     )

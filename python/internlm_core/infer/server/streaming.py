@@ -43,15 +43,16 @@ async def merged(
             return
         items.put_nowait((number, None))
 
-    loop = asyncio.get_running_loop()
-    end = loop.time() + service.settings.deadline
+    # One timer for all: a time limit on each wait would make a task of each.
+    deadline = asyncio.get_running_loop().call_later(
+        service.settings.deadline, items.put_nowait, (-1, None)
+    )
     tasks = [asyncio.ensure_future(pump(n, stream)) for n, stream in enumerate(streams)]
     left, whole = len(tasks), False
     try:
         while left:
-            try:
-                number, item = await asyncio.wait_for(items.get(), max(end - loop.time(), 0.001))
-            except (asyncio.TimeoutError, TimeoutError):
+            number, item = await items.get()
+            if number < 0:
                 number, item = 0, service.too_late()
             if item is None:
                 left -= 1
@@ -64,6 +65,7 @@ async def merged(
     finally:
         if not whole:
             service.metrics.cancelled.inc()
+        deadline.cancel()
         for generation in generations:
             generation.cancel()
         for task in tasks:
