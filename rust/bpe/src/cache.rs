@@ -5,7 +5,8 @@
 //! which is asked for some hundred pieces ahead. Pieces wait in a queue, over the ends of texts, so
 //! that those that are not known can be merged many at a time.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
+use std::thread::ThreadId;
 
 use crate::merges::prefetch;
 use crate::pages::{Table, Zero};
@@ -396,23 +397,37 @@ fn elsewhere(arena: &mut Vec<u32>, ids: &[u32]) -> Value {
     [start, arena.len() as u32, 0, ELSEWHERE]
 }
 
-/// Caches that wait for their next text; as many as ever worked at the same time.
+/// Caches that wait for their next text, with the threads that had them; as many as ever worked at
+/// the same time.
 #[derive(Debug, Default)]
-pub struct Caches(Mutex<Vec<Cache>>);
+pub struct Caches(Mutex<Vec<(ThreadId, Cache)>>);
 
 impl Caches {
-    /// Lends a cache for the time of `work`.
+    /// Lends a cache for the time of `work`, the one that this thread had before if it waits.
     ///
-    /// It never waits: while another thread, or one that a fork left behind, holds the lock, the
-    /// work is done with a new cache. A cache whose work panicked is not taken back.
+    /// It never waits long: while the lock can't be had, the work is done with a new cache. A cache
+    /// whose work panicked is not taken back.
     pub fn lend<T>(&self, work: impl FnOnce(&mut Cache) -> T) -> T {
-        let waiting = self.0.try_lock().ok().and_then(|mut caches| caches.pop());
+        let me = std::thread::current().id();
+        let waiting = self.open().and_then(|mut caches| {
+            let own = caches.iter().position(|(thread, _)| *thread == me);
+            let last = caches.len().checked_sub(1);
+            own.or(last).map(|index| caches.swap_remove(index).1)
+        });
         let mut cache = waiting.unwrap_or_default();
         let result = work(&mut cache);
-        if let Ok(mut caches) = self.0.try_lock() {
-            caches.push(cache);
+        if let Some(mut caches) = self.open() {
+            caches.push((me, cache));
         }
         result
+    }
+
+    /// Another thread has the lock for a moment; one that a fork left behind, for ever.
+    fn open(&self) -> Option<MutexGuard<'_, Vec<(ThreadId, Cache)>>> {
+        (0..1_000).find_map(|_| {
+            std::hint::spin_loop();
+            self.0.try_lock().ok()
+        })
     }
 }
 

@@ -252,7 +252,7 @@ impl Tokenizer {
         let total: usize = texts.iter().map(|text| text.map_or(0, str::len)).sum();
         let weight = match rayon::current_num_threads() {
             1 => usize::MAX,
-            threads => (total / (threads * 8)).max(1 << 15),
+            threads => (total / (threads * 32)).max(1 << 15),
         };
         let mut runs = vec![0];
         let mut sum = 0;
@@ -292,15 +292,24 @@ impl Tokenizer {
             offsets.extend(ends.iter().map(|end| base + end));
             base += part.len() as i64;
         }
-        // Put together by all threads: one alone would take as long as a tenth of the encoding.
-        let mut ids = vec![0; base as usize];
-        let (mut rest, mut places) = (ids.as_mut_slice(), Vec::with_capacity(parts.len()));
-        for (part, _) in &parts {
+        // Put together, and the parts given back, by all threads: one alone would take as long as a
+        // tenth of the encoding.
+        let size = base as usize;
+        let mut ids = Vec::with_capacity(size);
+        let mut rest = &mut ids.spare_capacity_mut()[..size];
+        let mut places = Vec::with_capacity(parts.len());
+        for (part, _) in parts {
             let (place, after) = rest.split_at_mut(part.len());
             places.push((place, part));
             rest = after;
         }
-        places.into_par_iter().for_each(|(place, part)| place.copy_from_slice(part));
+        places.into_par_iter().for_each(|(place, part)| {
+            for (place, id) in place.iter_mut().zip(part) {
+                place.write(id);
+            }
+        });
+        // SAFETY: the places are the first `size` elements, and each had as many ids as it is long.
+        unsafe { ids.set_len(size) };
         (ids, offsets)
     }
 }
