@@ -18,6 +18,8 @@ pub(crate) const SHORT: usize = 15;
 /// Longer pieces than this are not entered: they hardly ever repeat.
 const LONG: usize = 256;
 const BUCKETS: usize = 1 << 17;
+/// As many are enough for a text or two.
+const FEW_BUCKETS: usize = 1 << 10;
 const LONG_SLOTS: usize = 1 << 16;
 /// Ids and bytes that entries may point to before the cache starts afresh.
 const MOST_IDS: usize = 1 << 20;
@@ -61,6 +63,8 @@ pub struct Cache {
     ids: Vec<u32>,
     bytes: Vec<u8>,
     runs: Runs,
+    /// Short pieces that were merged.
+    learned: usize,
     queue: Box<Queue>,
     /// Number of ids at the end of each text that ended, until they are taken.
     text_ends: Vec<i64>,
@@ -176,11 +180,12 @@ impl Cache {
             }
             // What was asked for before the text was cut has come.
             self.look_up();
+            let mut mask = self.buckets.len() - 1;
             for &end in ends {
                 let length = end - from;
                 if length <= SHORT {
                     let key = key(text, from, length);
-                    let place = fold(key as u64, (key >> 64) as u64) as usize % BUCKETS;
+                    let place = fold(key as u64, (key >> 64) as u64) as usize & mask;
                     prefetch(&self.buckets[place]);
                     let queue = &mut *self.queue;
                     let index = queue.len % QUEUE;
@@ -188,6 +193,7 @@ impl Cache {
                     queue.len += 1;
                 } else {
                     self.long(&text[from..end], out, merge);
+                    mask = self.buckets.len() - 1;
                 }
                 from = end;
             }
@@ -198,7 +204,7 @@ impl Cache {
     #[inline]
     fn begin(&mut self) {
         if self.buckets.is_empty() {
-            self.buckets = Table::new(BUCKETS);
+            self.buckets = Table::new(FEW_BUCKETS);
             self.long = vec![LongSlot::default(); LONG_SLOTS];
         }
     }
@@ -246,12 +252,12 @@ impl Cache {
     /// Fills in the values of pieces in the queue as far as they are known.
     #[inline(always)]
     fn look_up(&mut self) {
-        let Queue { keys, places, values, unknown, unknown_count, len, known, .. } =
-            &mut *self.queue;
+        let Self { buckets, queue, .. } = self;
+        let Queue { keys, places, values, unknown, unknown_count, len, known, .. } = &mut **queue;
         let (from, mut count) = (*known, *unknown_count);
         for index in from..(*len).min(QUEUE) {
             let key = keys[index];
-            let bucket = &self.buckets[places[index] as usize % BUCKETS];
+            let bucket = &buckets[places[index] as usize];
             let second = usize::from(bucket.keys[0] != key);
             let value = bucket.values[second];
             // An empty place has the key 0, and so have pieces whose value is there already.
@@ -263,8 +269,8 @@ impl Cache {
         let first = *unknown_count;
         for number in first..count {
             let index = usize::from(unknown[number % QUEUE]);
-            let (key, place) = (keys[index], places[index] as usize % BUCKETS);
-            let bucket = &mut self.buckets[place];
+            let (key, place) = (keys[index], places[index] as usize);
+            let bucket = &mut buckets[place];
             if let Some(side) = bucket.keys.iter().position(|&other| other == key) {
                 // The same piece came a little earlier.
                 values[index] = bucket.values[side];
@@ -280,8 +286,9 @@ impl Cache {
     #[cold]
     #[inline(never)]
     fn learn(&mut self, merge: &impl Merge) {
-        let Self { buckets, ids, queue, .. } = self;
+        let Self { buckets, ids, queue, learned, .. } = self;
         let Queue { keys, places, values, unknown, unknown_count, .. } = &mut **queue;
+        *learned += *unknown_count;
         let index = |number: usize| usize::from(unknown[number % QUEUE]) % QUEUE;
         merge.many(
             *unknown_count,
@@ -296,7 +303,7 @@ impl Cache {
                     _ => elsewhere(ids, merged),
                 };
                 values[index] = value;
-                buckets[places[index] as usize % BUCKETS].enter(keys[index], value);
+                buckets[places[index] as usize].enter(keys[index], value);
             },
         );
     }
@@ -357,8 +364,11 @@ impl Cache {
         [start, end, 0, ELSEWHERE]
     }
 
-    /// Starts afresh when the arenas are full; not while values in the queue point into them.
+    /// Starts afresh when the first small table or the arenas are full; not while values in the queue point into them.
     fn make_room(&mut self) {
+        if self.buckets.len() < BUCKETS && self.learned > FEW_BUCKETS {
+            self.buckets = Table::new(BUCKETS);
+        }
         if self.ids.len() > MOST_IDS || self.bytes.len() > MOST_BYTES {
             self.ids.clear();
             self.bytes.clear();

@@ -7,8 +7,10 @@ use crate::spaces::{Run, Spaces};
 
 /// The mark that stands for a space in SentencePiece-style vocabularies.
 pub(crate) const SPACE_MARK: char = '\u{2581}';
+/// The same as text.
+pub(crate) const MARK_TEXT: &str = "\u{2581}";
 /// The same in UTF-8.
-pub(crate) const MARK: &[u8] = "\u{2581}".as_bytes();
+pub(crate) const MARK: &[u8] = MARK_TEXT.as_bytes();
 
 const UNKNOWN: u32 = u32::MAX;
 /// Characters below this have the class `1 + code`; other classes follow.

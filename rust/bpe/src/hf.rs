@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 
 use rustc_hash::FxHashSet;
 use serde::de::{Error, MapAccess, SeqAccess, Unexpected, Visitor};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::bytelevel::{byte_to_char, char_to_byte};
-use crate::characters::{Characters, MARK, SPACE_MARK};
+use crate::characters::{Characters, MARK, MARK_TEXT, SPACE_MARK};
 use crate::hf_added::{FileToken, check_added};
 use crate::hf_parts::{decoder, normalizer, pre_tokenizer, template, unsupported};
 use crate::names::{Key, Names};
@@ -117,7 +118,7 @@ impl<'j> Pair<'j> {
         }
     }
 
-    fn parts(&self) -> (&str, &str) {
+    fn parts<'s>(&'s self) -> (&'s str, &'s str) {
         match self {
             Self::Borrowed(left, right) => (left, right),
             Self::Owned(both) => (&both.0, &both.1),
@@ -222,7 +223,12 @@ impl Tokenizer {
             return Err(unsupported("added_tokens", what, "normalized tokens without spaces"));
         }
         let pieces = pieces(vocab, &added, matches!(alphabet, Alphabet::Bytes(_)))?;
+        // The merges stand in order, so the first one with a space is known at once.
+        let space = |pair: &(&str, &str)| pair.0 == MARK_TEXT || pair.1 == MARK_TEXT;
+        let first = file.model.merges.iter().map(Pair::parts).find(space);
+        let pairs_spaces = OnceLock::from(first == Some((MARK_TEXT, MARK_TEXT)));
         let mut tokenizer = Self {
+            pairs_spaces,
             normal,
             whole_first: file.model.ignore_merges,
             template: template(&file.post_processor)?,
@@ -288,24 +294,30 @@ const TOGETHER: usize = 64;
 fn merges(vocab: &Names<'_>, pairs: &[Pair<'_>]) -> Result<Merges, BpeError> {
     Merges::check_sizes(vocab.by_id().len(), pairs.len())?;
     let mut merges = Merges::with_capacity(pairs.len());
-    let mut rank = 0;
+    let (mut rank, mut before, mut last) = (0, ("", ""), 0);
     for some in pairs.chunks(TOGETHER) {
-        let mut keys: [Option<[Key; 3]>; TOGETHER] = [None; TOGETHER];
+        let mut keys: [Option<([Key; 2], Option<Key>)>; TOGETHER] = [None; TOGETHER];
         for (place, pair) in keys.iter_mut().zip(some) {
             let (left, right) = pair.parts();
-            let three = [vocab.key(left), vocab.key(right), vocab.key_of_two(left, right)];
-            three.iter().for_each(|&key| vocab.prefetch(key));
-            *place = Some(three);
+            let two = [vocab.key(left), vocab.key(right)];
+            // Often several merges in a row make one token: it is looked for once.
+            let again = same_together(before, (left, right));
+            let result = (!again).then(|| vocab.key_of_two(left, right));
+            two.iter().chain(&result).for_each(|&key| vocab.prefetch(key));
+            *place = Some((two, result));
+            before = (left, right);
         }
         let mut rules = [None; TOGETHER];
         for ((place, pair), keys) in rules.iter_mut().zip(some).zip(keys.iter().flatten()) {
             let (left, right) = pair.parts();
-            let rule = Rule {
-                rank,
-                left: find(vocab, keys[0], rank, || left.into())?,
-                right: find(vocab, keys[1], rank, || right.into())?,
-                result: find(vocab, keys[2], rank, || [left, right].concat().into())?,
-            };
+            let ids = [
+                find(vocab, keys.0[0], rank, || left.into())?,
+                find(vocab, keys.0[1], rank, || right.into())?,
+            ];
+            if let Some(key) = keys.1 {
+                last = find(vocab, key, rank, || [left, right].concat().into())?;
+            }
+            let rule = Rule { rank, left: ids[0], right: ids[1], result: last };
             merges.prefetch_pair(rule.left, rule.right);
             *place = Some(rule);
             rank += 1;
@@ -318,6 +330,17 @@ fn merges(vocab: &Names<'_>, pairs: &[Pair<'_>]) -> Result<Merges, BpeError> {
         }
     }
     Ok(merges)
+}
+
+/// Whether two pairs are the same string when put together.
+fn same_together(one: (&str, &str), other: (&str, &str)) -> bool {
+    let (shorter, longer) = if one.0.len() < other.0.len() { (one, other) } else { (other, one) };
+    let Some(between) = longer.0.as_bytes().strip_prefix(shorter.0.as_bytes()) else {
+        return false;
+    };
+    shorter.1.len() == between.len() + longer.1.len()
+        && shorter.1.as_bytes().starts_with(between)
+        && shorter.1.as_bytes().ends_with(longer.1.as_bytes())
 }
 
 #[inline(always)]
@@ -369,10 +392,15 @@ fn fallback_piece(name: &str, out: &mut Vec<u8>) {
         Some(byte) => out.push(byte),
         None => {
             let mut rest = name.as_bytes();
-            while let Some(at) = rest.windows(MARK.len()).position(|part| part == MARK) {
+            while let Some(at) = rest.iter().position(|&byte| byte == MARK[0]) {
                 out.extend_from_slice(&rest[..at]);
-                out.push(b' ');
-                rest = &rest[at + MARK.len()..];
+                rest = &rest[at..];
+                let (space, after) = match rest.strip_prefix(MARK) {
+                    Some(after) => (b' ', after),
+                    None => (MARK[0], &rest[1..]),
+                };
+                out.push(space);
+                rest = after;
             }
             out.extend_from_slice(rest);
         }

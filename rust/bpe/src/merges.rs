@@ -114,10 +114,11 @@ impl Merges {
         (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & (self.buckets.len() - 1)
     }
 
-    /// Takes out every rule whose result is one of `ids`, so that no text can become it.
-    pub fn forget_results(&mut self, ids: &[u32]) {
+    /// Takes out every rule whose result is one of `ids`, so that no text can become it; says
+    /// whether there was one.
+    pub fn forget_results(&mut self, ids: &[u32]) -> bool {
         if !self.results.iter().any(|result| ids.contains(result)) {
-            return;
+            return false;
         }
         for slot in self.buckets.iter_mut().flatten().filter(|slot| **slot != 0) {
             let rank = (*slot & RANKS) as usize - 1;
@@ -127,6 +128,7 @@ impl Merges {
                 self.len -= 1;
             }
         }
+        true
     }
 
     /// Number of rules.

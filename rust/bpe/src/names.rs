@@ -12,6 +12,8 @@ use crate::pages::Table;
 
 /// Longest string that is its own key.
 const SHORT: usize = 15;
+/// How many tokens ahead one is asked for.
+const AHEAD: usize = 16;
 /// Top byte of the key of any other string; for a short one it is the length.
 const OTHER: u128 = 0xFF << 120;
 
@@ -65,7 +67,10 @@ impl<'j> Names<'j> {
     ///
     /// # Errors
     /// A token or an id twice, or ids far beyond the number of tokens.
-    pub(crate) fn new(entries: Vec<(Cow<'j, str>, u32)>, also: usize) -> Result<Self, BpeError> {
+    pub(crate) fn new(
+        mut entries: Vec<(Cow<'j, str>, u32)>,
+        also: usize,
+    ) -> Result<Self, BpeError> {
         let field = "model.vocab";
         let size = entries.iter().map(|&(_, id)| id as usize + 1).max().unwrap_or(0);
         // Ids far beyond the number of tokens are a fault of the file, not a reason to take all
@@ -76,8 +81,17 @@ impl<'j> Names<'j> {
         let places = (entries.len() * 2).next_power_of_two().max(16);
         let (len, by_id) = (entries.len(), std::iter::repeat_n(None, size).collect());
         let mut this = Self { by_id, keys: Table::new(places), ids: vec![0; places], len };
-        for (token, id) in entries {
-            let key = this.key(&token);
+        // What a token asks for arrives while others are asked for.
+        let mut ahead = [Key { key: 0, place: 0 }; AHEAD];
+        for (key, (token, _)) in ahead.iter_mut().zip(&entries) {
+            *key = this.asked(token);
+        }
+        for number in 0..len {
+            let key = ahead[number % AHEAD];
+            if let Some((later, _)) = entries.get(number + AHEAD) {
+                ahead[number % AHEAD] = this.asked(later);
+            }
+            let (token, id) = std::mem::take(&mut entries[number]);
             if this.find(key, || Cow::Borrowed(&*token)).is_some() {
                 return Err(BpeError::malformed(field, format!("{token:?} is listed twice")));
             }
@@ -143,6 +157,12 @@ impl<'j> Names<'j> {
         }
         let both = packed(left.as_bytes()) | packed(right.as_bytes()) << (8 * left.len());
         self.placed(both | (length as u128) << 120)
+    }
+
+    fn asked(&self, token: &str) -> Key {
+        let key = self.key(token);
+        self.prefetch(key);
+        key
     }
 
     /// Asks for what [`Names::find`] will read.

@@ -225,9 +225,10 @@ impl Tokenizer {
         }
         if !parity {
             let ids: Vec<u32> = names.iter().map(|name| name.id).collect();
-            self.merges.forget_results(&ids);
-            self.byte_ranks = OnceLock::new();
-            self.pairs_spaces = OnceLock::new();
+            if self.merges.forget_results(&ids) {
+                self.byte_ranks = OnceLock::new();
+                self.pairs_spaces = OnceLock::new();
+            }
         }
         self.added.sort_by_key(|token| token.id);
         Ok(())

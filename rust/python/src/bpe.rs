@@ -123,7 +123,7 @@ impl BpeTokenizer {
     fn from_hf(py: Python<'_>, json: &[u8], config: Option<&str>, parity: bool) -> PyResult<Self> {
         let options = HfOptions { parity };
         let inner = detached_result(py, TokenizerError::new_err, || {
-            let json = std::str::from_utf8(json)
+            let json = simdutf8::basic::from_utf8(json)
                 .map_err(|_| internlm_bpe::BpeError::malformed("file", "is not UTF-8 text"))?;
             let mut inner = internlm_bpe::Tokenizer::from_hf(json, options)?;
             if let Some(config) = config {
