@@ -118,7 +118,7 @@ impl<'j> Pair<'j> {
         }
     }
 
-    fn parts<'s>(&'s self) -> (&'s str, &'s str) {
+    fn parts(&self) -> (&str, &str) {
         match self {
             Self::Borrowed(left, right) => (left, right),
             Self::Owned(both) => (&both.0, &both.1),
@@ -334,13 +334,14 @@ fn merges(vocab: &Names<'_>, pairs: &[Pair<'_>]) -> Result<Merges, BpeError> {
 
 /// Whether two pairs are the same string when put together.
 fn same_together(one: (&str, &str), other: (&str, &str)) -> bool {
+    if one.0.len() + one.1.len() != other.0.len() + other.1.len() {
+        return false;
+    }
     let (shorter, longer) = if one.0.len() < other.0.len() { (one, other) } else { (other, one) };
     let Some(between) = longer.0.as_bytes().strip_prefix(shorter.0.as_bytes()) else {
         return false;
     };
-    shorter.1.len() == between.len() + longer.1.len()
-        && shorter.1.as_bytes().starts_with(between)
-        && shorter.1.as_bytes().ends_with(longer.1.as_bytes())
+    shorter.1.as_bytes().strip_prefix(between) == Some(longer.1.as_bytes())
 }
 
 #[inline(always)]
