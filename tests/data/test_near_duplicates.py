@@ -100,6 +100,45 @@ def test_brute_force_on_real_documents(documents: list[str]) -> None:
     assert len(missed) <= 0.01 * len(similar)
 
 
+@pytest.mark.slow
+def test_recall_and_precision_on_thousands_of_real_documents(test_data: Path) -> None:
+    """English, Chinese and code, a fifth of it copies with known edits; pairs by shared shingles."""
+    rng = random.Random(8)
+    texts: list[str] = []
+    for path in sorted((test_data / "text/en/shakespeare_md").rglob("*.md")):
+        words = path.read_text().split()
+        texts += [" ".join(words[i : i + 150]) for i in range(0, len(words), 150)]
+    texts = rng.sample(texts, min(2_500, len(texts)))
+    novel = (test_data / "text/zh/sanguoyanyi.txt").read_text()
+    texts += [novel[i : i + 250] for i in range(0, 375_000, 250)]
+    code = []
+    for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+        source = path.read_text("utf-8", errors="replace")
+        code += [source[i : i + 2_000] for i in range(0, len(source), 2_000)]
+    texts += rng.sample(code, min(1_500, len(code)))
+    texts += [edited(text, rng.uniform(0.002, 0.07), rng) for text in rng.sample(texts, 1_000)]
+    rng.shuffle(texts)
+    assert len(texts) >= 5_000
+    sets = [shingle_set(text) for text in texts]
+    having: dict[Any, list[int]] = {}
+    similar: dict[int, dict[int, float]] = {row: {} for row in range(len(sets))}
+    for row, shingles in enumerate(sets):
+        for other in {other for shingle in shingles for other in having.get(shingle, ())}:
+            if (value := jaccard(shingles, sets[other])) >= 0.7:
+                similar[row][other] = similar[other][row] = value
+        for shingle in shingles:
+            having.setdefault(shingle, []).append(row)
+    keep = dedup(pl.Series(texts))["keep"].to_list()
+    removed = [row for row, stays in enumerate(keep) if not stays]
+    assert len(removed) > 500
+    assert all(any(keep[other] for other in similar[row]) for row in removed), "precision 1.0"
+    pairs = [(row, other) for row, others in similar.items() for other in others if other < row]
+    assert sum(keep[one] and keep[two] for one, two in pairs) <= 0.01 * len(pairs)
+    # Control: a stricter split into bands loses pairs, and that is seen.
+    few = dedup(pl.Series(texts), bands=8, rows=16)["keep"].to_list()
+    assert sum(few[one] and few[two] for one, two in pairs) > 0.05 * len(pairs)
+
+
 def test_components_break_the_promise_and_greedy_does_not() -> None:
     chain = [" ".join(f"w{w:03}" for w in range(5 * i, 5 * i + 100)) for i in range(20)]
     assert kept(chain, threshold=0.8) == [0, 3, 6, 9, 12, 15, 18]
@@ -373,6 +412,40 @@ def test_strings_of_any_arrow_type(kind: str) -> None:
     table = pa.table({"id": ["a", "b", "c", "d"], "text": columns[kind]})
     assert dedup(table)["id"].filter(dedup(table)["keep"]).to_list() == ["a", "b", "d"]
     assert dedup(columns[kind], max_memory="1MB").equals(dedup(columns[kind]))
+
+
+@pytest.mark.parametrize("kind", ["pandas", "pandas categories", "pyarrow", "duckdb", "polars"])
+def test_tables_of_other_libraries_with_nulls(kind: str) -> None:
+    """Through the Arrow PyCapsule interface; a missing text is like nothing, also like no other."""
+    rows: dict[str, list[Any]] = {
+        "id": ["a", "b", "c", "d", "e"],
+        "text": ["x y z", None, "X, y z!", None, "s t u v w x"],
+        "snapshot": ["2022", "2022", None, None, "2023"],
+    }
+    frame = pl.DataFrame(rows)
+    table: Any
+    match kind:
+        case "polars":
+            table = frame.lazy()
+        case "pyarrow":
+            table = pytest.importorskip("pyarrow").table(rows)
+        case "duckdb":
+            pytest.importorskip("pyarrow")
+            table = pytest.importorskip("duckdb").sql("select * from frame")
+        case _:
+            pandas = pytest.importorskip("pandas")
+            table = pandas.DataFrame(rows)
+            if kind == "pandas categories":
+                table["text"] = pandas.Categorical(table["text"])
+    found = dedup(table)
+    assert found.equals(dedup(frame))
+    assert found.select("id", "keep", "duplicate_of").rows() == [
+        ("a", True, None),
+        ("b", True, None),
+        ("c", False, "a"),
+        ("d", True, None),
+        ("e", True, None),
+    ]
 
 
 def test_unused_slots_are_pointed_out() -> None:
