@@ -64,7 +64,8 @@ def tasks(*, quick: bool) -> Iterator[Task]:
         for dtype in ("float32", "bfloat16"):
             together = Contender(OURS, _ours, (folder, dtype, 8, new), _OWN)
             turns = Contender(f"{OURS}, one at a time", _ours, (folder, dtype, 8, new, 1), _OWN)
-            yield _task(f"Eight answers at once, {dtype}", 8 * new, together, turns)
+            name = f"Eight answers at once, {dtype}"
+            yield _task(name, 8 * new, together, turns, most_rounds=2)
         # Most on 8-bit weights, whose steps are short.
         for dtype in ("float32", "int8"):
             served = Contender(f"{OURS}, over HTTP", _http, (folder, dtype, new), _OWN)
