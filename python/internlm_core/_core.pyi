@@ -183,11 +183,11 @@ def json_documents(
 
 def json_file_documents(
     path: str, start: int, size: int, lines: dict[str, Any], threads: int = 0
-) -> tuple[ArrowTable, int]:
+) -> list[tuple[ArrowTable, int, int]]:
     """The same for the lines of a plain file that begin in the `size` bytes from `start` on.
 
-    With where the first line begins that was not read: one behind these, or one that is as above, or
-    without an end, or in a file that can't be read.
+    Rows, with where their first line begins and where the line behind them does. What is missing
+    before, between and behind them has a line that is as above, without an end, or can't be read.
     """
 
 # --- dedup --------------------------------------------------------------------------------------

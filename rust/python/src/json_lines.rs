@@ -1,5 +1,6 @@
 //! Binding of the reader of ordinary JSON lines.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -68,7 +69,10 @@ fn json_documents(
     }
 }
 
-/// The rows, and where the first line begins that was not read.
+/// Rows, where their first line begins, and where the next one does.
+type Span = (ArrowTable, u64, u64);
+
+/// What lies between spans has a line that is no ordinary one.
 #[pyfunction]
 #[pyo3(signature = (path, start, size, lines, threads=0))]
 fn json_file_documents(
@@ -78,7 +82,7 @@ fn json_file_documents(
     size: u64,
     lines: Lines,
     threads: usize,
-) -> PyResult<(ArrowTable, u64)> {
+) -> PyResult<Vec<Span>> {
     let read = |reader: &LineReader<'_>| {
         // What can't be read is left to who says why.
         let Ok(file) = File::open(&path) else { return Vec::new() };
@@ -89,17 +93,21 @@ fn json_file_documents(
         let part = |number: u64| {
             let [from, to] = [number, number + 1].map(|number| start + size * number / share);
             let part = read_part(&file, from..to, number == 0, reader, &mut buffers.lend());
-            part.map(|FilePart { documents, end }| (batch(documents), end))
+            part.map(|FilePart { documents, lines }| (batch(documents), lines))
         };
         (0..share).into_par_iter().map(part).collect()
     };
     let parts: Vec<Result<_, Unusual>> = in_pool(py, threads, || lines.with(read))?;
-    let (mut batches, mut end) = (Vec::new(), start);
-    for (rows, part_end) in parts.into_iter().map_while(Result::ok) {
-        batches.push(rows);
-        end = part_end.unwrap_or(end);
-    }
-    Ok((table(batches)?, end))
+    let runs = parts.chunk_by(|one, two| one.is_ok() == two.is_ok());
+    let spans = runs.filter_map(|run| {
+        let read = run.iter().filter_map(|part| part.as_ref().ok());
+        let mut lines = read.clone().filter_map(|(_, lines)| lines.as_ref());
+        let first = lines.next()?;
+        let end = lines.last().unwrap_or(first).end;
+        let rows = read.map(|(rows, _)| rows.as_ref().map(RecordBatch::clone));
+        Some((rows.collect::<Vec<_>>(), first.start, end))
+    });
+    spans.map(|(rows, start, end)| Ok((table(rows)?, start, end))).collect()
 }
 
 /// At most `count` parts of about one size, each ending at the end of a line.
@@ -120,9 +128,9 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8View, true)).to_vec()))
 });
 
-fn table(batches: Vec<Result<RecordBatch, ArrowError>>) -> PyResult<ArrowTable> {
+fn table<E: Display>(batches: Vec<Result<RecordBatch, E>>) -> PyResult<ArrowTable> {
     let batches = batches.into_iter().collect::<Result<Vec<_>, _>>();
-    let failed = |error: ArrowError| DataError::new_err(error.to_string());
+    let failed = |error: E| DataError::new_err(error.to_string());
     Ok(ArrowTable::new(SCHEMA.clone(), batches.map_err(failed)?))
 }
 

@@ -16,9 +16,9 @@ const CHUNK: usize = 1 << 18;
 pub struct FilePart {
     /// Their documents.
     pub documents: Documents,
-    /// Where the first line begins that was not read: one of another part, or one without an end.
-    /// `None` if no line begins in this part.
-    pub end: Option<u64>,
+    /// From the begin of the first line to that of the first one that was not read: one of another
+    /// part, or one without an end. `None` if no line begins in this part.
+    pub lines: Option<Range<u64>>,
 }
 
 /// Reads the lines that begin in `range`, whole lines alone.
@@ -39,7 +39,7 @@ pub fn read_part(
     // A line begins behind a line end, which may be the last byte of the part before.
     let mut at = if is_first { range.start } else { range.start - 1 };
     let mut in_line = is_first;
-    let (mut held, mut documents) = (0, Documents::default());
+    let (mut held, mut documents, mut begin) = (0, Documents::default(), at);
     documents.text.bytes.reserve((range.end - range.start) as usize);
     loop {
         buffer.resize((held + CHUNK).max(buffer.len()), 0);
@@ -53,7 +53,10 @@ pub fn read_part(
             // No line is held yet.
             let first = memchr(b'\n', block).map(|place| place + 1);
             match first.filter(|&first| start + (first as u64) < range.end) {
-                Some(first) => skipped = first,
+                Some(first) => {
+                    skipped = first;
+                    begin = start + first as u64;
+                }
                 None if count == 0 || at >= range.end => return Ok(part),
                 None => continue,
             }
@@ -69,7 +72,7 @@ pub fn read_part(
         reader.append(&block[..whole], &mut documents)?;
         if is_last {
             part.documents = documents;
-            part.end = Some(start + whole as u64);
+            part.lines = Some(begin..start + whole as u64);
             return Ok(part);
         }
         held = block.len() - whole;
@@ -106,7 +109,10 @@ mod tests {
                     let mut buffer = Vec::new();
                     let one = read_part(&file, 0..cut, true, &reader, &mut buffer).unwrap();
                     let two = read_part(&file, cut..size, false, &reader, &mut buffer).unwrap();
-                    assert_eq!(two.end.or(one.end), Some(text.len() as u64), "{cut}");
+                    let first = one.lines.clone().unwrap();
+                    assert_eq!(first.start, 0);
+                    assert!(two.lines.as_ref().is_none_or(|lines| lines.start == first.end));
+                    assert_eq!(two.lines.clone().unwrap_or(first).end, text.len() as u64, "{cut}");
                     let rows = [&one, &two].map(|part| part.documents.id.bytes.clone()).concat();
                     assert_eq!(rows, whole.id.bytes, "{cut}");
                 }
