@@ -48,6 +48,7 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
         spans = _core.json_file_documents(
             str(file.path), offset, limits.batch_bytes, lines, threads
         )
+        before = offset
         for table, start, end in spans:
             if start > offset:
                 number += sum(block.count(b"\n") for block in _span(file, counted, offset))
@@ -60,7 +61,7 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
                 )
             yield Batch(pl.DataFrame(table))
             offset = end
-        if not spans:
+        if offset == before:
             break
     size = min(_BLOCK, limits.batch_bytes)
     blocks = read_blocks(
