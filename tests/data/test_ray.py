@@ -90,9 +90,13 @@ def test_near_duplicates_of_two_workers_are_those_of_one_machine(ray_cluster, mi
 def test_components_over_shuffles_and_other_settings(ray_cluster, mixed_corpus, monkeypatch):
     from internlm_core.data import ray, ray_dedup
 
-    monkeypatch.setattr(ray_dedup, "_ONE_WORKER", 0)
     dataset = ray_cluster.data.from_arrow(mixed_corpus.to_arrow()).repartition(3)
-    for options in ({"clusters": "components"}, {"max_memory": "1MB", "bands": 42, "rows": 3}):
+    # Rounds of stars once: each is two shuffles, and a shuffle starts processes for seconds.
+    for most, options in (
+        (0, {"clusters": "components"}),
+        (ray_dedup._ONE_WORKER, {"max_memory": "1MB", "bands": 42, "rows": 3}),
+    ):
+        monkeypatch.setattr(ray_dedup, "_ONE_WORKER", most)
         found = ray.dedup(dataset, 0.8, partitions=3, threads=2, **options)
         assert decisions(found).equals(dedup(mixed_corpus, 0.8, **options).sort("id"))
 

@@ -1,6 +1,5 @@
 //! Binding of the reader of ordinary JSON lines.
 
-use std::fmt::Display;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -8,14 +7,14 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::builder::make_view;
 use arrow_array::{ArrayRef, RecordBatch, StringViewArray};
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use internlm_text::{Documents, FilePart, LineReader, Strings, Unusual, read_part};
 use memchr::memchr;
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::arrow::ArrowTable;
-use crate::error::{DataError, in_pool};
+use crate::error::in_pool;
 use crate::lend::Lender;
 
 /// Bytes of a file that a thread reads before it takes up the next such part.
@@ -59,12 +58,12 @@ fn json_documents(
         let read = |piece: &[u8]| {
             let mut documents = Documents::default();
             documents.text.bytes.reserve(piece.len());
-            reader.append(piece, &mut documents).map(|()| batch(documents))
+            reader.append(piece, &mut documents).and_then(|()| batch(documents))
         };
         pieces.into_par_iter().map(read).collect::<Result<Vec<_>, Unusual>>()
     };
     match in_pool(py, threads, || lines.with(read))? {
-        Ok(batches) => table(batches).map(Some),
+        Ok(batches) => Ok(Some(table(batches))),
         Err(Unusual) => Ok(None),
     }
 }
@@ -93,21 +92,20 @@ fn json_file_documents(
         let part = |number: u64| {
             let [from, to] = [number, number + 1].map(|number| start + size * number / share);
             let part = read_part(&file, from..to, number == 0, reader, &mut buffers.lend());
-            part.map(|FilePart { documents, lines }| (batch(documents), lines))
+            part.and_then(|FilePart { documents, lines }| Ok((batch(documents)?, lines)))
         };
         (0..share).into_par_iter().map(part).collect()
     };
     let parts: Vec<Result<_, Unusual>> = in_pool(py, threads, || lines.with(read))?;
     let runs = parts.chunk_by(|one, two| one.is_ok() == two.is_ok());
     let spans = runs.filter_map(|run| {
-        let read = run.iter().filter_map(|part| part.as_ref().ok());
+        let read = run.iter().flatten();
         let mut lines = read.clone().filter_map(|(_, lines)| lines.as_ref());
         let first = lines.next()?;
-        let end = lines.last().unwrap_or(first).end;
-        let rows = read.map(|(rows, _)| rows.as_ref().map(RecordBatch::clone));
-        Some((rows.collect::<Vec<_>>(), first.start, end))
+        let end = lines.next_back().unwrap_or(first).end;
+        Some((table(read.map(|(rows, _)| rows.clone()).collect()), first.start, end))
     });
-    spans.map(|(rows, start, end)| Ok((table(rows)?, start, end))).collect()
+    Ok(spans.collect())
 }
 
 /// At most `count` parts of about one size, each ending at the end of a line.
@@ -128,15 +126,16 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8View, true)).to_vec()))
 });
 
-fn table<E: Display>(batches: Vec<Result<RecordBatch, E>>) -> PyResult<ArrowTable> {
-    let batches = batches.into_iter().collect::<Result<Vec<_>, _>>();
-    let failed = |error: E| DataError::new_err(error.to_string());
-    Ok(ArrowTable::new(SCHEMA.clone(), batches.map_err(failed)?))
+fn table(batches: Vec<RecordBatch>) -> ArrowTable {
+    ArrowTable::new(SCHEMA.clone(), batches)
 }
 
-fn batch(documents: Documents) -> Result<RecordBatch, ArrowError> {
+/// Columns are of one length and of the types of the schema, so this never fails; if it did, the lines
+/// would be read with more care.
+fn batch(documents: Documents) -> Result<RecordBatch, Unusual> {
     let Documents { id, text, source, url, snapshot } = documents;
-    RecordBatch::try_new(SCHEMA.clone(), [id, text, source, url, snapshot].map(column).to_vec())
+    let columns = [id, text, source, url, snapshot].map(column).to_vec();
+    RecordBatch::try_new(SCHEMA.clone(), columns).map_err(|_| Unusual)
 }
 
 fn column(strings: Strings) -> ArrayRef {
