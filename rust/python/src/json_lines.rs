@@ -1,6 +1,7 @@
 //! Binding of the reader of ordinary JSON lines.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -19,6 +20,9 @@ use crate::lend::Lender;
 
 /// Bytes of a file that a thread reads before it takes up the next such part.
 const PART: u64 = 2 << 20;
+
+/// Bytes around a line that is no ordinary one which are left to others with it.
+const PIECE: u64 = 1 << 15;
 
 /// As Python passes it, by keyword; see `LineReader`.
 #[derive(FromPyObject)]
@@ -89,12 +93,13 @@ fn json_file_documents(
         let size = size.min(rest);
         let share = size.div_ceil(PART).max(rayon::current_num_threads() as u64).min(size);
         let buffers = Lender::new(Vec::new);
-        let part = |number: u64| {
-            let [from, to] = [number, number + 1].map(|number| start + size * number / share);
-            let part = read_part(&file, from..to, number == 0, reader, &mut buffers.lend());
+        let read = |range: Range<u64>| {
+            let part =
+                read_part(&file, range.clone(), range.start == start, reader, &mut buffers.lend());
             part.and_then(|FilePart { documents, lines }| Ok((batch(documents)?, lines)))
         };
-        (0..share).into_par_iter().map(part).collect()
+        let part = |range: Range<u64>| in_pieces(range, &read);
+        split(start..start + size, share).into_par_iter().map(part).collect::<Vec<_>>().concat()
     };
     let parts: Vec<Result<_, Unusual>> = in_pool(py, threads, || lines.with(read))?;
     let runs = parts.chunk_by(|one, two| one.is_ok() == two.is_ok());
@@ -106,6 +111,27 @@ fn json_file_documents(
         Some((table(read.map(|(rows, _)| rows.clone()).collect()), first.start, end))
     });
     Ok(spans.collect())
+}
+
+/// Parts of a range, none of them empty.
+fn split(range: Range<u64>, count: u64) -> Vec<Range<u64>> {
+    let size = range.end - range.start;
+    let cut = |number| range.start + size * number / count;
+    (0..count).map(|number| cut(number)..cut(number + 1)).collect()
+}
+
+/// What is read of a range, or of ever smaller pieces of it, so that a line that can't be read has few
+/// others beside it.
+fn in_pieces<T>(
+    range: Range<u64>,
+    read: &impl Fn(Range<u64>) -> Result<T, Unusual>,
+) -> Vec<Result<T, Unusual>> {
+    match read(range.clone()) {
+        Err(Unusual) if range.end - range.start > PIECE => {
+            split(range, 8).into_iter().flat_map(|piece| in_pieces(piece, read)).collect()
+        }
+        found => vec![found],
+    }
 }
 
 /// At most `count` parts of about one size, each ending at the end of a line.

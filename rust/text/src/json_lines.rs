@@ -1,13 +1,13 @@
 //! JSON lines to the columns that say what a document is, as long as every line is an ordinary one.
 //!
-//! Ordinary: a JSON object in UTF-8 whose text is a string without NUL characters and byte-order
-//! marks. Whoever meets another line reads the block again by means that mend or reject it, so what
+//! Ordinary: a JSON object in UTF-8 whose text is a string, of which NUL characters and byte-order marks
+//! are removed. Whoever meets another line reads the block again by means that mend or reject it, so what
 //! is in doubt here is refused, never guessed.
 
 use memchr::{memchr_iter, memmem};
 
 use crate::identity::write_id;
-use crate::json_row::Row;
+use crate::json_row::{Found, Row};
 use crate::normalise_url;
 
 const MARK: &[u8] = "\u{feff}".as_bytes();
@@ -100,9 +100,11 @@ impl LineReader<'_> {
             let Documents { id, text, source, url, snapshot } = documents;
             let scratch = &mut scratch;
             let mut row = Row { text_keys: self.text_keys, text, source, url, snapshot, scratch };
-            let [has_source, has_url, has_snapshot] = row.read(line)?;
-            if has_marks && memmem::find(text.open(), MARK).is_some() {
-                return Err(Unusual);
+            let Found { has_source, has_url, has_snapshot, is_odd } = row.read(line)?;
+            if is_odd || (has_marks && memmem::find(text.open(), MARK).is_some()) {
+                let given = str::from_utf8(text.open()).map_err(|_| Unusual)?;
+                let mended = given.replace(['\0', '\u{feff}'], "");
+                text.again().extend_from_slice(mended.as_bytes());
             }
             if !has_source {
                 source.again().extend_from_slice(self.source.as_bytes());
@@ -192,17 +194,19 @@ mod tests {
             "{\"text\": \"x\", \"n\": NaN}",
             "{\"text\": \"x\", \"n\": 1e999}",
             "{\"text\": \"x\", \"n\": \"\\ud800\"}",
-            "{\"text\": \"x\\u0000\"}",
-            "{\"text\": \"x\\ufeff\"}",
-            "{\"text\": \"\u{feff}x\"}",
             "\u{feff}{\"text\": \"x\"}",
             "{\"text\": \"x",
             "\u{c}",
         ] {
             assert_eq!(read(line.as_bytes(), None), Err(Unusual), "{line}");
         }
-        // Elsewhere such characters are nobody's business.
-        assert!(read("{\"text\": \"x\", \"n\": \"\u{feff}\\u0000\"}".as_bytes(), None).is_ok());
+        let mended = concat!(
+            "{\"text\": \"a\\u0000b\"}\n{\"text\": \"\\ufeffc\"}\n{\"text\": \"\u{feff}d\", \"url\": \"\u{feff}\"}\n",
+            "{\"text\": \"\\u0000\", \"text\": \"e\", \"n\": \"\u{feff}\\u0000\"}"
+        );
+        let found = read(mended.as_bytes(), None).unwrap();
+        assert_eq!(values(&found.text), ["ab", "c", "d", "e"].map(Some));
+        assert_eq!(values(&found.id)[1], Some(record_id("web", "", "c").as_str()));
         let long = format!("{{\"text\": \"{}\"}}", "x".repeat(200));
         assert_eq!(read(long.as_bytes(), None), Err(Unusual));
         assert_eq!(read(b"{\"text\": \"\xff\"}", None), Err(Unusual));
