@@ -89,7 +89,11 @@ def _frame(data: Any) -> pl.DataFrame:
 
 
 def text_frames(
-    data: str | os.PathLike[str] | pl.LazyFrame, batch_bytes: int, threads: int = 0
+    data: str | os.PathLike[str] | pl.LazyFrame,
+    batch_bytes: int,
+    threads: int = 0,
+    *,
+    lines_at_once: int | None = None,
 ) -> Iterator[pl.DataFrame]:
     """Frames as of `text_frame`, one after another, of files or of a query.
 
@@ -97,6 +101,8 @@ def text_frames(
         data: A file, folder or pattern (see `find_files`), or a query.
         batch_bytes: About how many bytes of text a frame holds.
         threads: 0 means all cores.
+        lines_at_once: Bytes of JSON lines that are read at once, for who keeps all frames anyway;
+            default: as `batch_bytes`.
 
     Raises:
         DataError: There is nothing to read, or a query gives no strings in `text`.
@@ -118,8 +124,12 @@ def text_frames(
     limits = ReadLimits(batch_bytes=batch_bytes)
     for group in group_files(found.files):
         lines = group.kind == "jsonl"
-        read = read_json_columns(group.files[0], limits, threads) if lines else None
-        for batch in read or read_batches(group, limits):
+        read = (
+            read_json_columns(group.files[0], limits, threads, at_once=lines_at_once)
+            if lines
+            else read_batches(group, limits)
+        )
+        for batch in read:
             rejected += batch.rejected[:1]
             yield text_frame(batch.records)
     if rejected:
@@ -137,6 +147,9 @@ def code_rows(frame: pl.DataFrame, unit: str) -> npt.NDArray[np.bool_] | None:
         return np.ones(frame.height, np.bool_)
     if unit == "text" or "source" not in frame.columns:
         return None
+    source = frame["source"]
+    if source.dtype == pl.String and not (source == "code").any():
+        return None  # by far the commonest case
     code = frame.select((pl.col("source") == "code").fill_null(value=False)).to_series()
     return code.to_numpy().copy() if code.any() else None
 

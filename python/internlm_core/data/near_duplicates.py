@@ -169,7 +169,8 @@ def dedup(
             return dedup_streamed(frames, config, folder, threads)
         return dedup_streamed(text_frame(data), config, folder, threads)
     if isinstance(data, (str, os.PathLike)):
-        return _find(pl.concat(text_frames(data, 1 << 25, threads)), config, threads)
+        frames = text_frames(data, 1 << 25, threads, lines_at_once=1 << 28)
+        return _find(pl.concat(frames), config, threads)
     frame = text_frame(data)
     repeated = frame.height - frame["id"].n_unique()
     if repeated:
@@ -190,19 +191,20 @@ def find_duplicates(
 
 
 def _find(frame: pl.DataFrame, config: DedupConfig, threads: int) -> pl.DataFrame:
-    ids = frame["id"]
     rank = _core.dedup_keep_order(frame["text"], keep_keys(frame), threads)
     keep, duplicate_of, jaccard, _ = _core.find_duplicates(
         frame["text"], code_rows(frame, config.unit), rank, config.options(), threads
     )
-    kept = pl.Series(keep)
+    # Of one piece: rows are looked up in it.
+    ids, kept = frame["id"].rechunk(), pl.Series(keep)
+    cluster = ids.gather(pl.Series(duplicate_of))
     return pl.DataFrame(
         {
             "id": ids,
-            "cluster": ids.gather(duplicate_of),
+            "cluster": cluster,
             "keep": kept,
             "jaccard": pl.Series(jaccard).set(kept, None),
-            "duplicate_of": ids.gather(pl.Series(duplicate_of).set(kept, None)),
+            "duplicate_of": cluster.set(kept, None),
         }
     )
 

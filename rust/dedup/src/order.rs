@@ -101,9 +101,13 @@ impl KeepKeys<'_> {
     /// The key of a row.
     pub(crate) fn key(&self, row: usize, text: &str) -> Vec<u8> {
         let mut key = Vec::with_capacity(64);
-        self.write_columns(row, text, &mut key);
-        key.extend(xxh3_128(text.as_bytes()).to_be_bytes());
+        self.write(row, text, &mut key);
         key
+    }
+
+    fn write(&self, row: usize, text: &str, key: &mut Vec<u8>) {
+        self.write_columns(row, text, key);
+        key.extend(xxh3_128(text.as_bytes()).to_be_bytes());
     }
 
     /// The key but for the hash of the text.
@@ -148,19 +152,44 @@ pub fn keep_order(texts: &[Option<&str>], keys: &KeepKeys<'_>) -> Result<Vec<u32
     for pair in order.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
         pair.iter().for_each(|&(_, row)| is_tied[row as usize] = true);
     }
-    let whole = |(row, &is_tied): (usize, &bool)| match is_tied {
-        true => keys.key(row, text(row as u32)),
-        false => Vec::new(),
-    };
-    let whole: Vec<Vec<u8>> = is_tied.par_iter().enumerate().map(whole).collect();
-    for run in order.chunk_by_mut(|one, two| one.0 == two.0).filter(|run| run.len() > 1) {
-        run.sort_unstable_by_key(|&(_, row)| (&whole[row as usize], row));
-    }
+    let whole = Whole::new(&is_tied, |row, key| keys.write(row as usize, text(row), key));
+    let runs = order.par_chunk_by_mut(|one, two| one.0 == two.0).filter(|run| run.len() > 1);
+    runs.for_each(|run| run.par_sort_unstable_by_key(|&(_, row)| (whole.key(row), row)));
     let mut rank = vec![0; texts.len()];
     for (place, &(_, row)) in order.iter().enumerate() {
         rank[row as usize] = place as u32;
     }
     Ok(rank)
+}
+
+/// Whole keys of some rows, many in one piece of memory.
+struct Whole(Vec<(Vec<usize>, Vec<u8>)>);
+
+impl Whole {
+    /// Rows a piece.
+    const ROWS: usize = 256;
+
+    fn new(wanted: &[bool], write: impl Fn(u32, &mut Vec<u8>) + Sync) -> Self {
+        let piece = |(number, wanted): (usize, &[bool])| {
+            let (mut ends, mut keys) = (Vec::with_capacity(wanted.len()), Vec::new());
+            for (row, &is_wanted) in (number * Self::ROWS..).zip(wanted) {
+                if is_wanted {
+                    write(row as u32, &mut keys);
+                }
+                ends.push(keys.len());
+            }
+            (ends, keys)
+        };
+        Self(wanted.par_chunks(Self::ROWS).enumerate().map(piece).collect())
+    }
+
+    /// Key of a row; empty where it was not wanted.
+    fn key(&self, row: u32) -> &[u8] {
+        let (piece, at) = (row as usize / Self::ROWS, row as usize % Self::ROWS);
+        let (ends, keys) = &self.0[piece];
+        let start = if at == 0 { 0 } else { ends[at - 1] };
+        &keys[start..ends[at]]
+    }
 }
 
 /// A key in keep order, and the hash of it.

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::builder::make_view;
 use arrow_array::{ArrayRef, RecordBatch, StringViewArray};
 use arrow_buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow_data::{ByteView, MAX_INLINE_VIEW_LEN};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use internlm_text::{Documents, FilePart, LineReader, Strings, Unusual, read_part};
 use memchr::memchr;
@@ -18,8 +19,9 @@ use crate::arrow::ArrowTable;
 use crate::error::in_pool;
 use crate::lend::Lender;
 
-/// Bytes of a file that a thread reads before it takes up the next such part.
-const PART: u64 = 2 << 20;
+/// Bytes of a file that a thread reads before it takes up the next such part: few, for what the last
+/// thread has left is waited for, and its texts are then still in the cache when ids are made of them.
+const PART: u64 = 1 << 19;
 
 /// Bytes around a line that is no ordinary one which are left to others with it.
 const PIECE: u64 = 1 << 15;
@@ -62,14 +64,12 @@ fn json_documents(
         let read = |piece: &[u8]| {
             let mut documents = Documents::default();
             documents.text.bytes.reserve(piece.len());
-            reader.append(piece, &mut documents).and_then(|()| batch(documents))
+            reader.append(piece, &mut documents).map(|()| columns(documents))
         };
-        pieces.into_par_iter().map(read).collect::<Result<Vec<_>, Unusual>>()
+        let parts = pieces.into_par_iter().map(read).collect::<Result<Vec<_>, Unusual>>()?;
+        table(parts)
     };
-    match in_pool(py, threads, || lines.with(read))? {
-        Ok(batches) => Ok(Some(table(batches))),
-        Err(Unusual) => Ok(None),
-    }
+    Ok(in_pool(py, threads, || lines.with(read))?.ok())
 }
 
 /// Rows, where their first line begins, and where the next one does.
@@ -96,21 +96,32 @@ fn json_file_documents(
         let read = |range: Range<u64>| {
             let part =
                 read_part(&file, range.clone(), range.start == start, reader, &mut buffers.lend());
-            part.and_then(|FilePart { documents, lines }| Ok((batch(documents)?, lines)))
+            part.map(|FilePart { documents, lines }| (columns(documents), lines))
         };
         let part = |range: Range<u64>| in_pieces(range, &read);
-        split(start..start + size, share).into_par_iter().map(part).collect::<Vec<_>>().concat()
+        let parts = split(start..start + size, share);
+        spans(parts.into_par_iter().flat_map_iter(part).collect())
     };
-    let parts: Vec<Result<_, Unusual>> = in_pool(py, threads, || lines.with(read))?;
-    let runs = parts.chunk_by(|one, two| one.is_ok() == two.is_ok());
-    let spans = runs.filter_map(|run| {
-        let read = run.iter().flatten();
-        let mut lines = read.clone().filter_map(|(_, lines)| lines.as_ref());
-        let first = lines.next()?;
-        let end = lines.next_back().unwrap_or(first).end;
-        Some((table(read.map(|(rows, _)| rows.clone()).collect()), first.start, end))
-    });
-    Ok(spans.collect())
+    in_pool(py, threads, || lines.with(read))
+}
+
+/// Columns of a part, and what `FilePart` says of its lines.
+type Part = Result<(Columns, Option<Range<u64>>), Unusual>;
+
+/// What lies between parts that could not be read.
+fn spans(parts: Vec<Part>) -> Vec<Span> {
+    let (mut spans, mut parts) = (Vec::new(), parts.into_iter().peekable());
+    while parts.peek().is_some() {
+        let read: Vec<_> = std::iter::from_fn(|| parts.next_if(Result::is_ok)).flatten().collect();
+        let mut lines = read.iter().filter_map(|(_, lines)| lines.clone());
+        if let Some(first) = lines.next() {
+            let end = lines.next_back().unwrap_or(first.clone()).end;
+            let columns = read.into_iter().map(|(columns, _)| columns).collect();
+            spans.extend(table(columns).map(|table| (table, first.start, end)));
+        }
+        while parts.next_if(Result::is_err).is_some() {}
+    }
+    spans
 }
 
 /// Parts of a range, none of them empty.
@@ -152,30 +163,57 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8View, true)).to_vec()))
 });
 
-fn table(batches: Vec<RecordBatch>) -> ArrowTable {
-    ArrowTable::new(SCHEMA.clone(), batches)
+/// A column of some lines, with its views as of the first buffer.
+struct Column {
+    views: Vec<u128>,
+    bytes: Vec<u8>,
+    present: Vec<bool>,
 }
 
+type Columns = [Column; 5];
+
+/// Made while the texts are in the cache, for views hold the first bytes of each.
+fn columns(documents: Documents) -> Columns {
+    let Documents { id, text, source, url, snapshot } = documents;
+    [id, text, source, url, snapshot].map(|Strings { bytes, ends, present }| {
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let view = |(start, &end): (usize, &usize)| make_view(&bytes[start..end], 0, start as u32);
+        Column { views: starts.zip(&ends).map(view).collect(), bytes, present }
+    })
+}
+
+/// One batch of all lines, however many parts they were read in: every batch costs who takes them.
+///
 /// Columns are of one length and of the types of the schema, so this never fails; if it did, the lines
 /// would be read with more care.
-fn batch(documents: Documents) -> Result<RecordBatch, Unusual> {
-    let Documents { id, text, source, url, snapshot } = documents;
-    let columns = [id, text, source, url, snapshot].map(column).to_vec();
-    RecordBatch::try_new(SCHEMA.clone(), columns).map_err(|_| Unusual)
+fn table(parts: Vec<Columns>) -> Result<ArrowTable, Unusual> {
+    let mut columns: [Vec<Column>; 5] = Default::default();
+    for part in parts {
+        columns.iter_mut().zip(part).for_each(|(column, part)| column.push(part));
+    }
+    let arrays = columns.into_par_iter().map(joined).collect();
+    let batch = RecordBatch::try_new(SCHEMA.clone(), arrays).map_err(|_| Unusual)?;
+    Ok(ArrowTable::new(SCHEMA.clone(), vec![batch]))
 }
 
-fn column(strings: Strings) -> ArrayRef {
-    let Strings { bytes, ends, present } = strings;
-    let starts = std::iter::once(0).chain(ends.iter().copied());
-    let views: Vec<u128> = starts
-        .zip(&ends)
-        .map(|(start, &end)| make_view(&bytes[start..end], 0, start as u32))
-        .collect();
-    let nulls = Some(NullBuffer::from(present)).filter(|nulls| nulls.null_count() > 0);
-    let (views, buffers) = (ScalarBuffer::from(views), Arc::from([Buffer::from_vec(bytes)]));
-    // SAFETY: each view is of a value's place in the one buffer there is; values are valid UTF-8, as
-    // `Strings` promises; there is a flag for each of them.
-    Arc::new(unsafe { StringViewArray::new_unchecked(views, buffers, nulls) })
+/// Each part keeps its buffer.
+fn joined(parts: Vec<Column>) -> ArrayRef {
+    let rows = parts.iter().map(|part| part.views.len()).sum();
+    let mut views: Vec<u128> = Vec::with_capacity(rows);
+    for (number, part) in (0u32..).zip(&parts) {
+        views.extend(part.views.iter().map(|&view| {
+            let view = ByteView::from(view);
+            let in_buffer = view.length > MAX_INLINE_VIEW_LEN;
+            if in_buffer { view.with_buffer_index(number) } else { view }.as_u128()
+        }));
+    }
+    let is_whole = parts.iter().all(|part| !part.present.contains(&false));
+    let present = || parts.iter().flat_map(|part| part.present.iter().copied()).collect();
+    let nulls = (!is_whole).then(|| NullBuffer::new(present()));
+    let buffers = parts.into_iter().map(|part| Buffer::from_vec(part.bytes)).collect();
+    // SAFETY: each view is of a value's place in the buffer of its part, or holds the value; values
+    // are valid UTF-8, as `Strings` promises; there is a flag for each of them.
+    Arc::new(unsafe { StringViewArray::new_unchecked(ScalarBuffer::from(views), buffers, nulls) })
 }
 
 /// Adds these functions to the module.

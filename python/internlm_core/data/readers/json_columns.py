@@ -24,7 +24,9 @@ _BLOCK = 4 << 20
 """Most bytes that are read at once: they are held beside the texts they give."""
 
 
-def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> Iterator[Batch]:
+def read_json_columns(
+    file: InputFile, limits: ReadLimits, threads: int = 0, *, at_once: int | None = None
+) -> Iterator[Batch]:
     """Batches as of `read_jsonl`, of the columns id, text, source, url and snapshot alone.
 
     Ordinary lines (see `_core.json_documents`) take a fifth of the time. Others, and those around
@@ -35,6 +37,8 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
         file: The file.
         limits: As for `read_batches`.
         threads: 0 means all cores.
+        at_once: Bytes of a plain file that the threads share out before they wait for each other;
+            default: a batch. All of it is in memory.
     """
     lines = {
         "text_keys": [file.text_key] if file.text_key else list(TEXT_KEYS),
@@ -46,7 +50,7 @@ def read_json_columns(file: InputFile, limits: ReadLimits, threads: int = 0) -> 
     while file.compression is None:
         # Threads read parts of the file, each its own; a part with any other line is read again.
         spans = _core.json_file_documents(
-            str(file.path), offset, limits.batch_bytes, lines, threads
+            str(file.path), offset, at_once or limits.batch_bytes, lines, threads
         )
         before = offset
         for table, start, end in spans:
