@@ -1,20 +1,15 @@
 //! Pieces that were merged before: bounded, one a thread, never locked.
 //!
-//! A piece of up to 15 bytes is its own key: the bytes and the length in one integer of 128 bits.
 //! Two entries share a cache line with their ids, so a piece that is known costs one memory access,
 //! which is asked for some hundred pieces ahead. Pieces wait in a queue, over the ends of texts, so
 //! that those that are not known can be merged many at a time.
 
-use std::sync::{Mutex, MutexGuard};
-use std::thread::ThreadId;
-
+use crate::keys::{SHORT, fold, hash_of_long, key};
 use crate::merges::prefetch;
 use crate::pages::{Table, Zero};
 use crate::pieces::Ends;
 use crate::runs::Runs;
 
-/// Longest piece with a key of its own.
-pub(crate) const SHORT: usize = 15;
 /// Longer pieces than this are not entered: they hardly ever repeat.
 const LONG: usize = 256;
 const BUCKETS: usize = 1 << 17;
@@ -119,43 +114,6 @@ pub(crate) trait Merge {
     /// Calls `done` with the number and the ids of each of `count` pieces, in any order; `key` gives
     /// a piece's key.
     fn many(&self, count: usize, key: impl Fn(usize) -> u128, done: impl FnMut(usize, &[u32]));
-}
-
-const MASKS: [u128; SHORT + 1] = {
-    let mut masks = [0; SHORT + 1];
-    let mut length = 1;
-    while length <= SHORT {
-        masks[length] = u128::MAX >> (128 - 8 * length);
-        length += 1;
-    }
-    masks
-};
-
-/// The key of a short piece; 0 belongs to none.
-#[inline(always)]
-fn key(text: &[u8], start: usize, length: usize) -> u128 {
-    let bytes = match text.get(start..start + 16) {
-        Some(bytes) => bytes.try_into().unwrap_or([0; 16]),
-        None => {
-            let mut bytes = [0; 16];
-            bytes[..length].copy_from_slice(&text[start..start + length]);
-            bytes
-        }
-    };
-    u128::from_le_bytes(bytes) & MASKS[length] | (length as u128) << 120
-}
-
-/// The bytes of a key's piece, and how many they are.
-#[inline(always)]
-pub(crate) fn piece_of(key: u128) -> ([u8; 16], usize) {
-    (key.to_le_bytes(), ((key >> 120) as usize).min(SHORT))
-}
-
-#[inline(always)]
-pub(crate) fn fold(left: u64, right: u64) -> u64 {
-    let product =
-        u128::from(left ^ 0x9E37_79B9_7F4A_7C15) * u128::from(right ^ 0xD1B5_4A32_D192_ED03);
-    product as u64 ^ (product >> 64) as u64
 }
 
 impl Cache {
@@ -405,55 +363,4 @@ fn elsewhere(arena: &mut Vec<u32>, ids: &[u32]) -> Value {
     let start = arena.len() as u32;
     arena.extend_from_slice(ids);
     [start, arena.len() as u32, 0, ELSEWHERE]
-}
-
-/// Caches that wait for their next text, with the threads that had them; as many as ever worked at
-/// the same time.
-#[derive(Debug, Default)]
-pub struct Caches(Mutex<Vec<(ThreadId, Cache)>>);
-
-impl Caches {
-    /// Lends a cache for the time of `work`, the one that this thread had before if it waits.
-    ///
-    /// It never waits long: while the lock can't be had, the work is done with a new cache. A cache
-    /// whose work panicked is not taken back.
-    pub fn lend<T>(&self, work: impl FnOnce(&mut Cache) -> T) -> T {
-        let me = std::thread::current().id();
-        let waiting = self.open().and_then(|mut caches| {
-            let own = caches.iter().position(|(thread, _)| *thread == me);
-            let last = caches.len().checked_sub(1);
-            own.or(last).map(|index| caches.swap_remove(index).1)
-        });
-        let mut cache = waiting.unwrap_or_default();
-        let result = work(&mut cache);
-        if let Some(mut caches) = self.open() {
-            caches.push((me, cache));
-        }
-        result
-    }
-
-    /// Another thread has the lock for a moment; one that a fork left behind, for ever.
-    fn open(&self) -> Option<MutexGuard<'_, Vec<(ThreadId, Cache)>>> {
-        (0..1_000).find_map(|_| {
-            std::hint::spin_loop();
-            self.0.try_lock().ok()
-        })
-    }
-}
-
-/// Of a piece of sixteen bytes or more.
-#[inline]
-pub(crate) fn hash_of_long(piece: &[u8]) -> u64 {
-    let mut hash = piece.len() as u64;
-    for at in (0..piece.len()).step_by(16).take_while(|at| at + 16 <= piece.len()) {
-        let key = key_of_sixteen(&piece[at..]);
-        hash = fold(hash ^ key as u64, (key >> 64) as u64);
-    }
-    let key = key_of_sixteen(&piece[piece.len() - 16..]);
-    fold(hash ^ key as u64, (key >> 64) as u64)
-}
-
-#[inline(always)]
-fn key_of_sixteen(bytes: &[u8]) -> u128 {
-    u128::from_le_bytes(bytes[..16].try_into().unwrap_or([0; 16]))
 }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use crate::batch::{Pieces, SHORT};
-use crate::cache::{Cache, Caches, Merge, piece_of};
+use crate::cache::{Cache, Merge};
+use crate::caches::Caches;
 use crate::characters::Progress;
+use crate::keys::piece_of;
 use crate::patterns;
 use crate::pieces::Ends;
 use crate::special::{Allowed, Part};

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use crate::BpeError;
-use crate::cache::{fold, hash_of_long};
+use crate::keys::{fold, hash_of_long};
 use crate::merges::prefetch;
 use crate::pages::Table;
 

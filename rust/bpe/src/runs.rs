@@ -4,7 +4,8 @@
 //! stretch starts at a token of the one before and must make that token again; then the two agree
 //! there, which is enough (see `merges`). The last few stretches are remembered.
 
-use crate::cache::{Merge, hash_of_long};
+use crate::cache::Merge;
+use crate::keys::hash_of_long;
 
 /// Bytes of a stretch, as a rule.
 const STRETCH: usize = 2048;
