@@ -31,6 +31,11 @@ const SOON: u32 = 5;
 
 type Value = [u32; 4];
 
+/// A piece's key and its ids.
+pub(crate) type Known = (u128, Value);
+/// Most pieces that are told of at once.
+const MOST_NEWS: usize = 1 << 13;
+
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -58,8 +63,12 @@ pub struct Cache {
     ids: Vec<u32>,
     bytes: Vec<u8>,
     runs: Runs,
-    /// Short pieces that were merged.
+    /// Short pieces that were entered.
     learned: usize,
+    /// Some of them, for other threads.
+    news: Vec<Known>,
+    /// Whether there are other threads.
+    tells: bool,
     queue: Box<Queue>,
     /// Number of ids at the end of each text that ended, until they are taken.
     text_ends: Vec<i64>,
@@ -244,7 +253,8 @@ impl Cache {
     #[cold]
     #[inline(never)]
     fn learn(&mut self, merge: &impl Merge) {
-        let Self { buckets, ids, queue, learned, .. } = self;
+        let tells = self.tells && self.has_room();
+        let Self { buckets, ids, queue, learned, news, .. } = self;
         let Queue { keys, places, values, unknown, unknown_count, .. } = &mut **queue;
         *learned += *unknown_count;
         let index = |number: usize| usize::from(unknown[number % QUEUE]) % QUEUE;
@@ -262,8 +272,51 @@ impl Cache {
                 };
                 values[index] = value;
                 buckets[places[index] as usize].enter(keys[index], value);
+                if tells && value[3] <= INLINE && news.len() < MOST_NEWS {
+                    news.push((keys[index], value));
+                }
             },
         );
+    }
+
+    fn place(&self, key: u128) -> usize {
+        fold(key as u64, (key >> 64) as u64) as usize & (self.buckets.len() - 1)
+    }
+
+    /// Whether pieces of other threads are welcome: they push out none of its own, and one that was
+    /// learned late is rare.
+    fn has_room(&self) -> bool {
+        self.learned < 2 * BUCKETS
+    }
+
+    /// From now on what is learned is kept for [`Cache::take_news`], or no longer.
+    pub(crate) fn tell(&mut self, tells: bool) {
+        self.tells = tells;
+    }
+
+    /// Pieces learned since this was asked for.
+    pub(crate) fn take_news(&mut self) -> Vec<Known> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Enters what another cache learned, where there is an empty place.
+    pub(crate) fn take_in(&mut self, pieces: &[Known]) {
+        if !self.has_room() {
+            return;
+        }
+        self.begin();
+        self.learned += pieces.len();
+        self.make_room();
+        for some in pieces.chunks(Ends::MOST) {
+            some.iter().for_each(|&(key, _)| prefetch(&self.buckets[self.place(key)]));
+            for &(key, value) in some {
+                let place = self.place(key);
+                let bucket = &mut self.buckets[place];
+                if bucket.keys[1] == 0 && bucket.keys[0] != key {
+                    bucket.enter(key, value);
+                }
+            }
+        }
     }
 
     /// Appends the ids of a stretch of the queue.
@@ -322,15 +375,25 @@ impl Cache {
         [start, end, 0, ELSEWHERE]
     }
 
-    /// Starts afresh when the first small table or the arenas are full; not while values in the queue point into them.
+    /// Gives a full first table a larger successor, and starts afresh when the arenas are full; not
+    /// while values in the queue point into them.
     fn make_room(&mut self) {
         if self.buckets.len() < BUCKETS && self.learned > FEW_BUCKETS {
-            self.buckets = Table::new(BUCKETS);
+            let few = std::mem::replace(&mut self.buckets, Table::new(BUCKETS));
+            for bucket in few.iter() {
+                for (&key, &value) in bucket.keys.iter().zip(&bucket.values) {
+                    if key != 0 {
+                        let place = self.place(key);
+                        self.buckets[place].enter(key, value);
+                    }
+                }
+            }
         }
         if self.ids.len() > MOST_IDS || self.bytes.len() > MOST_BYTES {
             self.ids.clear();
             self.bytes.clear();
             self.long.fill(LongSlot::default());
+            self.learned = 0;
             for bucket in self.buckets.iter_mut() {
                 bucket.keys = [0; 2];
             }

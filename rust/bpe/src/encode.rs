@@ -266,13 +266,14 @@ impl Tokenizer {
             }
         }
         runs.push(texts.len());
+        let alone = rayon::current_num_threads() == 1;
         let mut parts: Vec<(Vec<u32>, Vec<i64>)> = runs
             .par_windows(2)
             .map(|run| {
                 let texts = &texts[run[0]..run[1]];
                 let bytes: usize = texts.iter().map(|text| text.map_or(0, str::len)).sum();
                 let mut ids = Vec::with_capacity(bytes / 3);
-                let ends = caches.lend(|cache| {
+                let ends = caches.lend(!alone, |cache| {
                     for text in texts {
                         self.queue(text.unwrap_or(""), allowed, cache, &mut ids, stop);
                         cache.end_text();

@@ -1,5 +1,6 @@
 //! Bindings of the `internlm-bpe` crate.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use internlm_bpe::{Allowed, Caches, HfOptions, Pattern, Stop};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use rayon::ThreadPool;
 
 use crate::arrow::{ArrowColumn, StrColumn};
 use crate::bpe_stream::{BpeStream, Texts};
@@ -44,38 +46,60 @@ const SOON: usize = 1 << 20;
 /// How long Ctrl-C may have to wait.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Runs `work` on `size` bytes of text without the GIL; Ctrl-C in Python's main thread ends it early.
+/// Runs `work` on `size` bytes of text without the GIL, in `pool` if there is one; Ctrl-C in Python's
+/// main thread ends it early.
 fn interruptible<T: Send>(
     py: Python<'_>,
+    pool: Option<&ThreadPool>,
     size: usize,
     work: impl FnOnce(&Stop) -> T + Send,
 ) -> PyResult<T> {
-    let stop = Stop::default();
+    let stop = &Stop::default();
     if size < SOON {
-        return detached(py, || work(&stop));
+        return detached(py, || match pool {
+            Some(pool) => pool.install(|| work(stop)),
+            None => work(stop),
+        });
     }
     let (ended, mut end) = channel::<()>();
-    let stop = &stop;
-    std::thread::scope(|scope| {
-        let worker = scope.spawn(move || {
-            // Dropped when the work is done or has panicked, which wakes the loop below.
-            let _ended = ended;
-            work(stop)
-        });
+    let mut result = None;
+    let job = || {
+        // Dropped when the work is done or has panicked, which wakes the loop below.
+        let _ended = ended;
+        result = Some(catch_unwind(AssertUnwindSafe(|| work(stop))));
+    };
+    let wait = || {
         let mut interrupted = None;
-        let mut wait = || {
+        let mut timed_out = || {
             let end = &mut end;
             py.detach(move || end.recv_timeout(PATIENCE)) == Err(RecvTimeoutError::Timeout)
         };
-        while interrupted.is_none() && wait() {
+        while interrupted.is_none() && timed_out() {
             interrupted = py.check_signals().err();
         }
         if interrupted.is_some() {
             stop.set();
+            py.detach(move || end.recv()).unwrap_or_default();
         }
-        let result = py.detach(|| worker.join()).map_err(panicked);
-        interrupted.map_or(result, Err)
-    })
+        interrupted
+    };
+    // A thread between this one and the pool's would only wait, and while it falls asleep the system
+    // puts two of the pool's threads on one core, where they may stay for tens of milliseconds.
+    let interrupted = match pool {
+        Some(pool) => pool.in_place_scope(|scope| {
+            scope.spawn(|_| job());
+            wait()
+        }),
+        None => std::thread::scope(|scope| {
+            scope.spawn(job);
+            wait()
+        }),
+    };
+    match (interrupted, result) {
+        (Some(error), _) => Err(error),
+        (None, Some(result)) => result.map_err(panicked),
+        (None, None) => Err(InternalError::new_err("internal error: a thread left no result")),
+    }
 }
 
 #[pyclass(frozen, module = "internlm_core._core")]
@@ -110,8 +134,8 @@ impl BpeTokenizer {
         let (allowed, rows) = (self.allowed(allowed)?, texts.rows());
         let size = rows.iter().map(|row| row.map_or(0, str::len)).sum();
         let pool = kept_pool(threads)?;
-        interruptible(py, size, |stop| {
-            pool.install(|| self.inner.encode_batch(&rows, &allowed, &self.caches, stop))
+        interruptible(py, Some(&pool), size, |stop| {
+            self.inner.encode_batch(&rows, &allowed, &self.caches, stop)
         })
     }
 }
@@ -222,8 +246,8 @@ impl BpeTokenizer {
     /// Number of ids of a text.
     fn count(&self, py: Python<'_>, text: &str, allowed: Option<Vec<String>>) -> PyResult<usize> {
         let allowed = self.allowed(allowed)?;
-        interruptible(py, text.len(), |stop| {
-            self.caches.lend(|cache| self.inner.count(text, &allowed, cache, stop))
+        interruptible(py, None, text.len(), |stop| {
+            self.caches.lend(false, |cache| self.inner.count(text, &allowed, cache, stop))
         })
     }
 
@@ -235,9 +259,9 @@ impl BpeTokenizer {
         allowed: Option<Vec<String>>,
     ) -> PyResult<Bound<'py, PyArray1<u32>>> {
         let allowed = self.allowed(allowed)?;
-        let ids = interruptible(py, text.len(), |stop| {
+        let ids = interruptible(py, None, text.len(), |stop| {
             let mut ids = Vec::with_capacity(text.len() / 3);
-            self.caches.lend(|cache| {
+            self.caches.lend(false, |cache| {
                 self.inner.encode_into(text, &allowed, cache, &mut ids, stop);
             });
             ids
@@ -254,8 +278,8 @@ impl BpeTokenizer {
         characters: bool,
     ) -> PyResult<Placed<'py>> {
         let allowed = self.allowed(allowed)?;
-        let (ids, spans) = interruptible(py, text.len(), |stop| {
-            self.caches.lend(|cache| {
+        let (ids, spans) = interruptible(py, None, text.len(), |stop| {
+            self.caches.lend(false, |cache| {
                 self.inner.encode_with_offsets(text, &allowed, cache, stop, characters)
             })
         })?
