@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import sysconfig
 import warnings
@@ -195,15 +196,22 @@ def ray_cluster() -> Iterator[Any]:
     """Ray with two workers."""
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     python = str(Path(__file__).resolve().parents[2] / "python")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
+        # Workers inherit it. A `runtime_env` would have Ray start processes apart from those it has.
+        patch.setenv("PYTHONPATH", python, prepend=os.pathsep)
         ray.init(
             num_cpus=2,
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
             object_store_memory=200_000_000,
-            runtime_env={"env_vars": {"PYTHONPATH": python}},
+            # Ray ends idle processes beyond one a CPU after a second, and the steps of a shuffle run in
+            # processes of their own: with two CPUs each shuffle would wait ten seconds for new ones.
+            _system_config={
+                "num_workers_soft_limit": 8,
+                "idle_worker_killing_time_threshold_ms": 600_000,
+            },
         )
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -86,12 +86,11 @@ def test_near_duplicates_of_two_workers_are_those_of_one_machine(ray_cluster, mi
     assert decisions(found).equals(dedup(mixed_corpus).sort("id"))
 
 
-@pytest.mark.slow
 def test_components_over_shuffles_and_other_settings(ray_cluster, mixed_corpus, monkeypatch):
     from internlm_core.data import ray, ray_dedup
 
     dataset = ray_cluster.data.from_arrow(mixed_corpus.to_arrow()).repartition(3)
-    # Rounds of stars once: each is two shuffles, and a shuffle starts processes for seconds.
+    # Rounds of stars once: each is two shuffles.
     for most, options in (
         (0, {"clusters": "components"}),
         (ray_dedup._ONE_WORKER, {"max_memory": "1MB", "bands": 42, "rows": 3}),
@@ -122,7 +121,6 @@ def test_a_dataset_of_nothing_or_without_ids(ray_cluster):
         ray.dedup(ray_cluster.data.from_arrow(table.select(["text"])))
 
 
-@pytest.mark.slow
 def test_a_dataset_of_unlike_texts(ray_cluster):
     from internlm_core.data import ray
 
