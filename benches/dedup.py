@@ -26,7 +26,7 @@ from benches import corpus
 from benches.harness import OURS, Contender, Task
 from benches.peers import near_duplicates as peers
 from benches.peers.near_duplicates import NGRAM, PERMUTATIONS, THRESHOLD, UNIT, Flags, shingles
-from benches.worker import ROOT, Job
+from benches.worker import ROOT, Job, peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -285,6 +285,4 @@ def _peak_of_gaoya(path: str) -> Job:
 
 
 def _peak(_: object) -> int:
-    """Largest memory of this process in bytes since the round began."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return peak_memory()

@@ -2,8 +2,8 @@
 
 By hand, for it takes minutes and tens of gigabytes of disk:
 
-    python benches/dedup_scale.py signatures --documents 20000000 --memory 3GB --folder /big/disk
-    python benches/dedup_scale.py corpus --megabytes 2560 --memory 256MB --folder /big/disk
+    python -m benches.dedup_scale signatures --documents 20000000 --memory 3GB --folder /big/disk
+    python -m benches.dedup_scale corpus --megabytes 2560 --memory 256MB --folder /big/disk
 
 `signatures` groups synthetic signatures, a fifth of them near-copies that are known, and checks the
 outcome. `corpus` writes Parquet files of synthetic text and deduplicates them in memory and on disk,
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -28,12 +27,9 @@ from internlm_core.data.dedup_on_disk import ParquetTexts, find_on_disk
 from internlm_core.data.near_duplicates import DedupConfig, find_duplicates
 from pydantic import ByteSize, TypeAdapter
 
+from benches.worker import ROOT, peak_memory
+
 CHUNK = 200_000
-
-
-def peak() -> int:
-    """Largest memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
@@ -63,7 +59,7 @@ def synthetic(first: int, rows: int, slots: int) -> tuple[np.ndarray, np.ndarray
 def signatures(documents: int, memory: int, folder: Path) -> dict[str, Any]:
     """Group synthetic signatures; the outcome must be the one they were made for."""
     config = DedupConfig(verify="signature")
-    start, before = time.perf_counter(), peak()
+    start, before = time.perf_counter(), peak_memory()
     work = _core.DedupWork(str(folder), config.options(), memory, 1)
     making = 0.0
     rows = min(CHUNK, memory // 8 // (24 * config.bands + 256 + 8 * config.permutations))
@@ -103,7 +99,7 @@ def signatures(documents: int, memory: int, folder: Path) -> dict[str, Any]:
         "seconds_sorting_and_writing": round(signed - start - making),
         "seconds_grouping": round(grouped - signed),
         "seconds_deciding": round(end - grouped),
-        "peak_gb": round(peak() / 1e9, 3),
+        "peak_gb": round(peak_memory() / 1e9, 3),
         "peak_before_gb": round(before / 1e9, 3),
         "disk_gb": round(sum(p.stat().st_size for p in folder.iterdir()) / 1e9, 1),
     }
@@ -143,7 +139,7 @@ def write_corpus(folder: Path, megabytes: int) -> None:
 def one_run(way: str, folder: Path, memory: int, threads: int) -> dict[str, Any]:
     """Deduplicate the files of a folder; in memory, or on disk within `memory`."""
     paths = sorted((folder / "corpus").glob("*.parquet"))
-    start, before = time.perf_counter(), peak()
+    start, before = time.perf_counter(), peak_memory()
     if way == "memory":
         frame = pl.concat([pl.read_parquet(path) for path in paths])
         found = find_duplicates(frame, DedupConfig(), threads)
@@ -155,11 +151,11 @@ def one_run(way: str, folder: Path, memory: int, threads: int) -> dict[str, Any]
             texts, DedupConfig(), folder / "runs", memory=memory, threads=threads
         )
         decisions.name_targets(texts)
-        seconds, most, size = time.perf_counter() - start, peak(), 0
+        seconds, most, size = time.perf_counter() - start, peak_memory(), 0
         ids = pl.concat([source.read(["id"])["id"] for source in texts])
         digest = decisions.slice(0, len(ids)).select(ids, "duplicate_of", "jaccard")
     if way == "memory":
-        seconds, most = time.perf_counter() - start, peak()
+        seconds, most = time.perf_counter() - start, peak_memory()
     return {
         "way": way,
         "seconds": round(seconds, 2),
@@ -182,11 +178,11 @@ def compare(megabytes: int, memory: int, folder: Path, rounds: int, threads: int
     for _ in range(rounds):
         for way, rows in runs.items():
             command = [
-                sys.executable, __file__, "run", "--way", way, "--folder", str(folder),
+                sys.executable, "-m", "benches.dedup_scale", "run", "--way", way, "--folder", str(folder.resolve()),
                 "--memory", str(memory), "--threads", str(threads),
             ]  # fmt: skip
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            rows.append(json.loads(output))
+            done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+            rows.append(json.loads(done.stdout))
             for path in (folder / "runs").glob("*"):
                 path.unlink()
     first = runs["memory"][0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from benches import corpus, machine
 from benches.harness import OURS, Contender, Task
-from benches.worker import Job
+from benches.worker import Job, peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,7 +24,6 @@ __all__ = ["tasks"]
 
 _CORES = 2
 _BLOCK = 1 << 20
-_STATUS = Path("/proc/self/status")
 # Published with GPT-2 (openai/gpt-2, src/encoder.py).
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
@@ -105,12 +104,6 @@ def _judge(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return figures
 
 
-def _peak() -> int:
-    """Most memory of this process since the round began, in bytes."""
-    lines = _STATUS.read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-
-
 def _pairs(text: str) -> list[tuple[str, str]]:
     return [tuple(pair) for pair in json.loads(text)["model"]["merges"]]
 
@@ -140,7 +133,9 @@ def _ours(path: str, vocab_size: int) -> Job:
 
     def run(_: object) -> tuple[Any, int]:
         options: dict[str, Any] = {"first_special": (), "last_special": (), "quiet": True}
-        return train(_columns(path), vocab_size=vocab_size, pattern="gpt2", **options), _peak()
+        return train(
+            _columns(path), vocab_size=vocab_size, pattern="gpt2", **options
+        ), peak_memory()
 
     return Job(run=run, result=lambda r: {"merges": _pairs(r[0].to_json()), "peak": r[1]})
 
@@ -158,7 +153,7 @@ def _tokenizers(path: str, vocab_size: int) -> Job:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         )
         tokenizer.train_from_iterator(_read(path), trainer)
-        return tokenizer, _peak()
+        return tokenizer, peak_memory()
 
     return Job(run=run, result=lambda r: {"merges": _pairs(r[0].to_str()), "peak": r[1]})
 
@@ -170,7 +165,7 @@ def _gigabpe(path: str, vocab_size: int) -> Job:
         threads = len(os.sched_getaffinity(0))
         options = {"special_tokens": [], "min_frequency": 2, "pretokenizer": "bytelevel"}
         _, merges = train_bpe([path], vocab_size, threads=threads, **options)
-        return merges, _peak()
+        return merges, peak_memory()
 
     return Job(run=run, result=lambda r: {"merges": [tuple(p) for p in r[0]], "peak": r[1]})
 
@@ -181,7 +176,7 @@ def _rustbpe(path: str, vocab_size: int) -> Job:
     def run(_: object) -> tuple[Any, int]:
         tokenizer = Tokenizer()
         tokenizer.train_from_iterator(_read(path), vocab_size, pattern=GPT2)
-        return tokenizer, _peak()
+        return tokenizer, peak_memory()
 
     def result(made: tuple[Any, int]) -> dict[str, Any]:
         tokens = [_written(token) for token, _ in made[0].get_mergeable_ranks()[256:]]

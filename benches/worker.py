@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
 
-__all__ = ["Job", "MissingError", "Round", "Worker", "WorkerError"]
+__all__ = ["Job", "MissingError", "Round", "Worker", "WorkerError", "peak_memory"]
 
 ROOT = Path(__file__).resolve().parent.parent
 _STATUS = Path("/proc/self/status")
@@ -215,8 +215,19 @@ def _memory(*, reset: bool = False) -> int | None:
         if reset:
             # proc(5): 5 sets the peak back to the present size.
             Path("/proc/self/clear_refs").write_text("5")
-        lines = _STATUS.read_text().splitlines()
+        return _status("VmRSS:" if reset else "VmHWM:")
     except OSError:
         return None
-    wanted = "VmRSS:" if reset else "VmHWM:"
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)), None)
+
+
+def peak_memory() -> int:
+    """Most memory of this process in bytes, of a worker since its round began.
+
+    Not `ru_maxrss`, which a child inherits from its parent. On Linux alone.
+    """
+    return _status("VmHWM:")
+
+
+def _status(wanted: str) -> int:
+    lines = _STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
