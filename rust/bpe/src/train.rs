@@ -119,8 +119,6 @@ pub fn train(
             }
         }
     }
-    // A million small allocations are given back while the caller goes on.
-    let _ = std::thread::Builder::new().spawn(move || drop(learner));
     Ok(grown.finish(&base, options))
 }
 

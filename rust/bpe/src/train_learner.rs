@@ -19,11 +19,13 @@ const HEAD: usize = 4;
 /// By how much the count falls until pairs of lower counts enter the heap.
 const STEP: i64 = 8;
 
-/// A pair: how often it occurs, and the words it may stand in (each that does is listed).
-#[derive(Default)]
+/// A pair: how often it occurs, and which stretch of [`Learner::places`] lists the words it may stand
+/// in (each that does is listed).
+#[derive(Default, Clone, Copy)]
 struct Pair {
     count: i64,
-    places: Vec<u32>,
+    start: usize,
+    length: usize,
 }
 
 /// All words, and what of their pairs is needed to find the most frequent one.
@@ -33,6 +35,9 @@ pub(crate) struct Learner {
     /// symbols, all in one place of memory; its name is that place, over [`HEAD`].
     words: Vec<u32>,
     pairs: FxHashMap<IdPair, Pair>,
+    /// Lists of words, one after the other. A list that is done with stays: all of them together are
+    /// no longer than twice the symbols there were, and a list each would be a million allocations.
+    places: Vec<u32>,
     /// Most frequent first, then smallest ids; entries may be out of date and are checked.
     heap: BinaryHeap<u128>,
     /// Every pair that occurs as often is in the heap: most never get to be joined.
@@ -101,28 +106,40 @@ impl Learner {
     /// Counts all pairs; to be called once, after the last word.
     pub(crate) fn count_pairs(&mut self) {
         let size = self.words().flat_map(|word| word.0).max().map_or(0, |&id| id as usize + 1);
-        // Bytes have few pairs: a table of all of them, and no hashing for each place.
-        let mut table: Vec<Pair> = Vec::new();
-        if size <= DENSE {
-            table.resize_with(size * size, Pair::default);
+        let mut found = Found::new(size);
+        self.each_pair(|ids, count, place| {
+            let (pair, last) = found.of(ids);
+            pair.count += count;
+            if pair.length == 0 || *last != place {
+                pair.length += 1;
+                *last = place;
+            }
+        });
+        // How long the lists are is known: now they can be written one after the other.
+        let mut size = 0;
+        for (pair, _) in found.all() {
+            (pair.start, size) = (size, size + pair.length);
+            pair.length = 0;
         }
+        let mut places = vec![0; size];
+        self.each_pair(|ids, _, place| {
+            let (pair, last) = found.of(ids);
+            if pair.length == 0 || *last != place {
+                places[pair.start + pair.length] = place;
+                pair.length += 1;
+                *last = place;
+            }
+        });
+        (self.places, self.pairs) = (places, found.into_pairs());
+    }
+
+    /// Calls `each` with every two neighbours, how often their word occurs, and its place.
+    fn each_pair(&self, mut each: impl FnMut(IdPair, i64, u32)) {
         let mut at = 0;
         while let Some((symbols, count, next)) = word(&self.words, at) {
             let place = (at / HEAD) as u32;
-            for pair in symbols.windows(2) {
-                let pair = match table.get_mut(pair[0] as usize * size + pair[1] as usize) {
-                    Some(pair) => pair,
-                    None => self.pairs.entry((pair[0], pair[1])).or_default(),
-                };
-                pair.count += count;
-                if pair.places.last() != Some(&place) {
-                    pair.places.push(place);
-                }
-            }
+            symbols.windows(2).for_each(|pair| each((pair[0], pair[1]), count, place));
             at = next;
-        }
-        for (at, pair) in table.into_iter().enumerate().filter(|(_, pair)| pair.count > 0) {
-            self.pairs.insert(((at / size) as u32, (at % size) as u32), pair);
         }
     }
 
@@ -166,50 +183,17 @@ impl Learner {
     }
 
     pub(crate) fn join(&mut self, joined: IdPair, id: u32) {
-        let places = self.pairs.remove(&joined).unwrap_or_default().places;
+        let Self { words, places, before, after, .. } = self;
+        let pair = self.pairs.remove(&joined).unwrap_or_default();
+        let places = &places[pair.start..pair.start + pair.length];
         for (number, &place) in places.iter().enumerate() {
             // Words lie far apart: each is asked for before its turn.
             if let Some(&later) = places.get(number + AHEAD) {
-                prefetch(&self.words[later as usize * HEAD]);
+                prefetch(&words[later as usize * HEAD]);
             }
-            self.join_in(place, joined, id);
+            join_in(words, place, joined, id, before, after);
         }
         self.settle(joined, id);
-    }
-
-    #[inline(always)]
-    fn join_in(&mut self, place: u32, joined: IdPair, id: u32) {
-        let (head, rest) = self.words[place as usize * HEAD..].split_at_mut(HEAD);
-        let count = (u64::from(head[3]) << 32 | u64::from(head[2])) as i64;
-        let word = &mut rest[..head[1] as usize];
-        // A word listed twice, or that lost the pair to another merge, is left as it is.
-        let Some(first) = word.windows(2).position(|pair| (pair[0], pair[1]) == joined) else {
-            return;
-        };
-        let is_joined =
-            |word: &[u32], at: usize| at + 1 < word.len() && (word[at], word[at + 1]) == joined;
-        let (mut read, mut write, mut after_join) = (first, first, false);
-        while read < word.len() {
-            if !is_joined(word, read) {
-                word[write] = word[read];
-                (read, write, after_join) = (read + 1, write + 1, false);
-                continue;
-            }
-            if write > 0 && !after_join {
-                // Only around what is joined now: the id may have stood in the word before.
-                let change = self.before.at(word[write - 1]);
-                change.lost += count;
-                change.gain(count, place);
-            }
-            if let Some(&next) = word.get(read + 2) {
-                self.after.at(next).lost += count;
-                let next = if is_joined(word, read + 2) { id } else { next };
-                self.after.at(next).gain(count, place);
-            }
-            word[write] = id;
-            (read, write, after_join) = (read + 2, write + 1, true);
-        }
-        head[1] = write as u32;
     }
 
     /// Brings what the neighbours of a merge lost and gained into the counts of pairs.
@@ -228,28 +212,113 @@ impl Learner {
                 }
             }
         }
-        let mut grow = |ids: IdPair, change: &mut Change| {
+        let mut grow = |ids: IdPair, change: &mut Change, places: &mut Vec<u32>| {
             if change.gained > 0 {
                 let pair = pairs.entry(ids).or_default();
                 pair.count += change.gained;
-                let places = std::mem::take(&mut change.places);
-                if pair.places.is_empty() {
-                    pair.places = places;
-                } else {
-                    pair.places.extend(places);
-                }
+                // A pair that was there before moves to where its list can go on.
+                let earlier = pair.start..pair.start + pair.length;
+                (pair.start, pair.length) = (places.len(), pair.length + change.length);
+                places.extend_from_within(earlier);
+                change.next = places.len();
+                places.resize(places.len() + change.length, 0);
                 // Twice for a pair that gains on both sides: the first entry is out of date then.
                 if floor.is_some_and(|floor| pair.count >= floor) {
                     heap.push(entry(pair.count, ids));
                 }
             }
-            (change.lost, change.gained) = (0, 0);
+            (change.lost, change.gained, change.length) = (0, 0, 0);
         };
-        for x in self.before.seen.drain(..) {
-            grow((x, id), &mut self.before.of[x as usize]);
+        for &x in &self.before.seen {
+            grow((x, id), &mut self.before.of[x as usize], &mut self.places);
         }
-        for y in self.after.seen.drain(..) {
-            grow((id, y), &mut self.after.of[y as usize]);
+        // Before a pair that gains on both sides takes its list with it.
+        self.before.list(&mut self.places);
+        for &y in &self.after.seen {
+            grow((id, y), &mut self.after.of[y as usize], &mut self.places);
+        }
+        self.after.list(&mut self.places);
+    }
+}
+
+/// Joins a pair in one word.
+#[inline(always)]
+fn join_in(
+    words: &mut [u32],
+    place: u32,
+    joined: IdPair,
+    id: u32,
+    before: &mut Changes,
+    after: &mut Changes,
+) {
+    let (head, rest) = words[place as usize * HEAD..].split_at_mut(HEAD);
+    let count = (u64::from(head[3]) << 32 | u64::from(head[2])) as i64;
+    let word = &mut rest[..head[1] as usize];
+    // A word listed twice, or that lost the pair to another merge, is left as it is.
+    let Some(first) = word.windows(2).position(|pair| (pair[0], pair[1]) == joined) else {
+        return;
+    };
+    let is_joined =
+        |word: &[u32], at: usize| at + 1 < word.len() && (word[at], word[at + 1]) == joined;
+    let (mut read, mut write, mut after_join) = (first, first, false);
+    while read < word.len() {
+        if !is_joined(word, read) {
+            word[write] = word[read];
+            (read, write, after_join) = (read + 1, write + 1, false);
+            continue;
+        }
+        if write > 0 && !after_join {
+            // Only around what is joined now: the id may have stood in the word before.
+            before.lose(word[write - 1], count);
+            before.gain(word[write - 1], count, place);
+        }
+        if let Some(&next) = word.get(read + 2) {
+            after.lose(next, count);
+            after.gain(if is_joined(word, read + 2) { id } else { next }, count, place);
+        }
+        word[write] = id;
+        (read, write, after_join) = (read + 2, write + 1, true);
+    }
+    head[1] = write as u32;
+}
+
+/// Pairs while they are counted, each with the place of the last word it was found in.
+enum Found {
+    /// Of all pairs of so many ids: bytes have few, and no place needs hashing then.
+    Dense(usize, Vec<(Pair, u32)>),
+    Sparse(FxHashMap<IdPair, (Pair, u32)>),
+}
+
+impl Found {
+    fn new(size: usize) -> Self {
+        match size <= DENSE {
+            true => Self::Dense(size, vec![Default::default(); size * size]),
+            false => Self::Sparse(FxHashMap::default()),
+        }
+    }
+
+    #[inline]
+    fn of(&mut self, ids: IdPair) -> &mut (Pair, u32) {
+        match self {
+            Self::Dense(size, table) => &mut table[ids.0 as usize * *size + ids.1 as usize],
+            Self::Sparse(map) => map.entry(ids).or_default(),
+        }
+    }
+
+    fn all(&mut self) -> Box<dyn Iterator<Item = &mut (Pair, u32)> + '_> {
+        match self {
+            Self::Dense(_, table) => Box::new(table.iter_mut()),
+            Self::Sparse(map) => Box::new(map.values_mut()),
+        }
+    }
+
+    fn into_pairs(self) -> FxHashMap<IdPair, Pair> {
+        match self {
+            Self::Dense(size, table) => (table.into_iter().enumerate())
+                .filter(|(_, (pair, _))| pair.count > 0)
+                .map(|(at, (pair, _))| (((at / size) as u32, (at % size) as u32), pair))
+                .collect(),
+            Self::Sparse(map) => map.into_iter().map(|(ids, (pair, _))| (ids, pair)).collect(),
         }
     }
 }
@@ -259,16 +328,11 @@ impl Learner {
 struct Change {
     lost: i64,
     gained: i64,
-    places: Vec<u32>,
-}
-
-impl Change {
-    fn gain(&mut self, count: i64, index: u32) {
-        self.gained += count;
-        if self.places.last() != Some(&index) {
-            self.places.push(index);
-        }
-    }
+    /// How many words it gained in, and the last of them.
+    length: usize,
+    last: u32,
+    /// Where the next of them is listed.
+    next: usize,
 }
 
 /// Changes by the id of the neighbour: no hashing for each place, only for each pair.
@@ -276,6 +340,8 @@ impl Change {
 struct Changes {
     of: Vec<Change>,
     seen: Vec<u32>,
+    /// Neighbours that gained, and the words they did in.
+    gains: Vec<(u32, u32)>,
 }
 
 impl Changes {
@@ -290,5 +356,31 @@ impl Changes {
             self.seen.push(id);
         }
         change
+    }
+
+    #[inline]
+    fn lose(&mut self, id: u32, count: i64) {
+        self.at(id).lost += count;
+    }
+
+    #[inline]
+    fn gain(&mut self, id: u32, count: i64, place: u32) {
+        let change = self.at(id);
+        change.gained += count;
+        if change.length == 0 || change.last != place {
+            change.length += 1;
+            change.last = place;
+            self.gains.push((id, place));
+        }
+    }
+
+    /// Writes each gain where its list has room for it, and forgets all.
+    fn list(&mut self, places: &mut [u32]) {
+        for (id, place) in self.gains.drain(..) {
+            let next = &mut self.of[id as usize].next;
+            places[*next] = place;
+            *next += 1;
+        }
+        self.seen.clear();
     }
 }
