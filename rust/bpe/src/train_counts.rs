@@ -14,13 +14,49 @@ use std::hash::BuildHasher;
 use crate::{BpeError, Cuts};
 
 const SHARDS: usize = 32;
-/// Bytes a map entry takes beside the piece itself: key, count, control byte, allocation.
-const ENTRY_BYTES: usize = 56;
 /// Files merged at once; each takes a descriptor and a buffer.
 const WAYS: usize = 128;
 
 /// Pieces with their counts, found by the hash of the piece.
-type Counts = HashTable<Entry>;
+#[derive(Debug, Default)]
+struct Counts {
+    table: HashTable<Place>,
+    /// The pieces one after the other: an allocation each would cost as much as counting them.
+    bytes: Vec<u8>,
+}
+
+/// A piece: its hash, where it stands, its count.
+#[derive(Debug)]
+struct Place {
+    hash: u64,
+    start: usize,
+    length: usize,
+    count: u64,
+}
+
+impl Counts {
+    fn add(&mut self, &(hash, piece, count): &Seen<'_>) {
+        let Self { table, bytes } = self;
+        let same = |at: &Place| at.hash == hash && bytes[at.start..at.start + at.length] == *piece;
+        if let Some(known) = table.find_mut(hash, same) {
+            known.count += count;
+            return;
+        }
+        let (start, length) = (bytes.len(), piece.len());
+        bytes.extend_from_slice(piece);
+        table.insert_unique(hash, Place { hash, start, length, count }, |at| at.hash);
+    }
+
+    /// Bytes of memory.
+    fn size(&self) -> usize {
+        self.bytes.capacity() + self.table.allocation_size()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.table.iter().map(|at| (&self.bytes[at.start..at.start + at.length], at.count))
+    }
+}
+
 /// A piece in the text at hand: its hash, itself, its count.
 type Seen<'t> = (u64, &'t [u8], u64);
 
@@ -30,7 +66,6 @@ type Seen<'t> = (u64, &'t [u8], u64);
 #[derive(Debug)]
 pub struct WordCounts {
     shards: Vec<Counts>,
-    bytes: usize,
     bound: Option<(usize, PathBuf)>,
     runs: Vec<PathBuf>,
     /// Whether the files outlive the counts.
@@ -40,7 +75,7 @@ pub struct WordCounts {
 impl Default for WordCounts {
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| Counts::default()).collect();
-        Self { shards, bytes: 0, bound: None, runs: Vec::new(), kept: false }
+        Self { shards, bound: None, runs: Vec::new(), kept: false }
     }
 }
 
@@ -116,7 +151,7 @@ impl WordCounts {
     /// # Errors
     /// Counts that can't be written to disk.
     pub fn checkpoint(&mut self) -> Result<usize, BpeError> {
-        if self.shards.iter().any(|shard| !shard.is_empty()) {
+        if self.shards.iter().any(|shard| !shard.bytes.is_empty()) {
             self.spill().map_err(disk)?;
         }
         Ok(self.runs.len())
@@ -130,22 +165,11 @@ impl WordCounts {
         let parts = texts.len().div_ceil(4 * rayon::current_num_threads()).max(1);
         let local: Vec<Vec<Vec<Seen<'_>>>> =
             texts.par_chunks(parts).map(|texts| count(texts, cuts)).collect();
-        let grown: usize = (self.shards.par_iter_mut().enumerate())
-            .map(|(number, shard)| {
-                let mut grown = 0;
-                for &(hash, piece, count) in local.iter().flat_map(|counts| &counts[number]) {
-                    if let Some(known) = shard.find_mut(hash, |entry| *entry.0 == *piece) {
-                        known.1 += count;
-                    } else {
-                        shard.insert_unique(hash, (piece.into(), count), |entry| hash_of(&entry.0));
-                        grown += piece.len() + ENTRY_BYTES;
-                    }
-                }
-                grown
-            })
-            .sum();
-        self.bytes += grown;
-        if self.bound.as_ref().is_some_and(|(most, _)| self.bytes > *most) {
+        self.shards.par_iter_mut().enumerate().for_each(|(number, shard)| {
+            local.iter().flat_map(|counts| &counts[number]).for_each(|seen| shard.add(seen));
+        });
+        let size = || self.shards.iter().map(Counts::size).sum::<usize>();
+        if self.bound.as_ref().is_some_and(|(most, _)| size() > *most) {
             self.spill().map_err(disk)?;
         }
         Ok(())
@@ -164,7 +188,6 @@ impl WordCounts {
             file.sync_all()?;
         }
         self.shards.iter_mut().for_each(|shard| *shard = Counts::default());
-        self.bytes = 0;
         Ok(())
     }
 
@@ -204,7 +227,7 @@ impl WordCounts {
     /// Number of different pieces in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(HashTable::len).sum()
+        self.shards.iter().map(|shard| shard.table.len()).sum()
     }
 
     /// Whether nothing was counted.
@@ -299,8 +322,7 @@ impl Iterator for Run {
 }
 
 fn in_order(shards: &[Counts]) -> Vec<(&[u8], u64)> {
-    let mut sorted: Vec<(&[u8], u64)> =
-        shards.iter().flatten().map(|(piece, count)| (&**piece, *count)).collect();
+    let mut sorted: Vec<(&[u8], u64)> = shards.iter().flat_map(Counts::iter).collect();
     sorted.par_sort_unstable();
     sorted
 }
