@@ -1,6 +1,7 @@
 //! Writing `tokenizer.json`.
 
 use rustc_hash::FxHashMap;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::BpeError;
@@ -10,6 +11,43 @@ use crate::normal::{Change, Lead};
 use crate::template::Item;
 use crate::tokenizer::{Alphabet, Splitter, Tokenizer};
 
+/// The file's fields, in the reference library's order.
+#[derive(Serialize)]
+struct File<'t> {
+    version: &'t str,
+    truncation: (),
+    padding: (),
+    added_tokens: Vec<Value>,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+    model: Model<'t>,
+}
+
+#[derive(Serialize)]
+struct Model<'t> {
+    r#type: &'t str,
+    dropout: (),
+    unk_token: Option<&'t str>,
+    continuing_subword_prefix: (),
+    end_of_word_suffix: (),
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    vocab: Vocab<'t>,
+    merges: Vec<[&'t str; 2]>,
+}
+
+/// The name of each id; an empty one is none.
+struct Vocab<'t>(&'t [String]);
+
+impl Serialize for Vocab<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().zip(0..).filter(|(name, _)| !name.is_empty()))
+    }
+}
+
 impl Tokenizer {
     /// Writes a `tokenizer.json` that gives the same ids in the reference library.
     ///
@@ -17,15 +55,8 @@ impl Tokenizer {
     /// Two ids have the same name, or the normalizer has no form there.
     pub fn to_hf(&self) -> Result<String, BpeError> {
         let names = self.names()?;
-        let vocab: Map<String, Value> = names
-            .iter()
-            .zip(0..)
-            .filter(|(name, _)| !name.is_empty())
-            .map(|(name, id)| (name.clone(), json!(id)))
-            .collect();
-        let merges: Vec<Value> = (self.merges.sorted().into_iter())
-            .map(|rule| json!([names[rule.left as usize], names[rule.right as usize]]))
-            .collect();
+        let name = |id: u32| names[id as usize].as_str();
+        let rules = self.merges.sorted().into_iter();
         // User-defined pieces are found in any text, as added tokens that are not special.
         let added: Vec<Value> = (self.added.iter().chain(self.always.tokens()))
             .map(|t| {
@@ -35,21 +66,32 @@ impl Tokenizer {
             })
             .collect();
         let bytes = matches!(self.alphabet, Alphabet::Bytes(_));
-        let file = json!({
-            "version": "1.0", "truncation": null, "padding": null,
-            "added_tokens": added,
-            "normalizer": self.normalizer()?,
-            "pre_tokenizer": self.pre_tokenizer(),
-            "post_processor": self.post_processor(),
-            "decoder": self.decoder(),
-            "model": {"type": "BPE", "dropout": null,
-                      "unk_token": if bytes { None } else { names.first() },
-                      "continuing_subword_prefix": null, "end_of_word_suffix": null,
-                      "fuse_unk": !bytes, "byte_fallback": !bytes,
-                      "ignore_merges": self.whole_first,
-                      "vocab": vocab, "merges": merges},
-        });
-        Ok(format!("{file:#}\n"))
+        let file = File {
+            version: "1.0",
+            truncation: (),
+            padding: (),
+            added_tokens: added,
+            normalizer: self.normalizer()?,
+            pre_tokenizer: self.pre_tokenizer(),
+            post_processor: self.post_processor(),
+            decoder: self.decoder(),
+            model: Model {
+                r#type: "BPE",
+                dropout: (),
+                unk_token: names.first().map(String::as_str).filter(|_| !bytes),
+                continuing_subword_prefix: (),
+                end_of_word_suffix: (),
+                fuse_unk: !bytes,
+                byte_fallback: !bytes,
+                ignore_merges: self.whole_first,
+                vocab: Vocab(&names),
+                merges: rules.map(|rule| [name(rule.left), name(rule.right)]).collect(),
+            },
+        };
+        let written = serde_json::to_string_pretty(&file);
+        written
+            .map(|text| text + "\n")
+            .map_err(|error| BpeError::malformed("file", error.to_string()))
     }
 
     /// The written form of each id; empty for ids that are none.

@@ -191,10 +191,11 @@ impl WordCounts {
         Ok(())
     }
 
-    /// Calls `each` with every piece and its count, pieces in rising order.
+    /// Calls `each` with every piece and its count; in rising order if some of them are on disk, else
+    /// in an order that says nothing.
     pub(crate) fn each(&self, mut each: impl FnMut(&[u8], u64)) -> Result<(), BpeError> {
         if self.runs.is_empty() {
-            in_order(&self.shards).into_iter().for_each(|(piece, count)| each(piece, count));
+            self.shards.iter().flat_map(Counts::iter).for_each(|(piece, count)| each(piece, count));
             return Ok(());
         }
         let mut paths = self.runs.clone();
