@@ -63,7 +63,8 @@ class Task:
     def _line(self) -> None:
         self._last_line = time.monotonic()
         total = "" if self._total is None else f"/{self._total}"
-        console.print(f"{self._title}: {self._done}{total} {self._note}".rstrip())
+        # A log keeps one line a line, however narrow a terminal it takes itself for.
+        console.print(f"{self._title}: {self._done}{total} {self._note}".rstrip(), soft_wrap=True)
 
     def __exit__(
         self,
