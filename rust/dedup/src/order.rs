@@ -231,15 +231,16 @@ mod tests {
         expected.sort_by_key(|&row| rank[row]);
         assert_eq!(order, expected);
         assert_eq!(found[0], found[3]);
-        // Equal heads, with and without ids: the rest of the key decides.
+        // Equal heads, with and without ids: the rest of the key decides. Keys of several pieces.
+        const COUNT: usize = 3 * Whole::ROWS;
         let texts: Vec<Option<&str>> =
-            ["b", "a", "d", "a", "c"].repeat(3).into_iter().map(Some).collect();
-        let ids: Vec<String> = (0..15).map(|row| format!("long head {}", row * 7 % 4)).collect();
+            ["b", "a", "d", "a", "c"].into_iter().cycle().take(COUNT).map(Some).collect();
+        let ids: Vec<String> = (0..COUNT).map(|row| format!("long head {}", row * 7 % 4)).collect();
         let ids = Key::Strings(ids.iter().map(|id| Some(id.as_str())).collect());
         for id in [None, Some(ids)] {
             let keys = KeepKeys { id, ..Default::default() };
             let rank = keep_order(&texts, &keys).unwrap();
-            let mut order: Vec<usize> = (0..15).collect();
+            let mut order: Vec<usize> = (0..COUNT).collect();
             order.sort_by_key(|&row| (keys.key(row, texts[row].unwrap()), row));
             assert!(order.iter().enumerate().all(|(place, &row)| rank[row] as usize == place));
         }
