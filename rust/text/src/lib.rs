@@ -17,6 +17,7 @@ mod index;
 mod json_files;
 mod json_lines;
 mod json_row;
+mod json_string;
 mod language;
 mod lines;
 mod markup;
