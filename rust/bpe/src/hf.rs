@@ -187,7 +187,7 @@ impl Tokenizer {
             normal.lead = cut.lead;
         }
         let added: Vec<AddedToken> = file.added_tokens.into_iter().map(Into::into).collect();
-        let vocab = &Names::new(file.model.vocab.0, added.len())?;
+        let vocab = &Names::new(json, file.model.vocab.0, added.len())?;
         check_added(&added, vocab)?;
         let merges = merges(vocab, &file.model.merges)?;
         let alphabet = match cut.splitter {

@@ -5,7 +5,8 @@
 /// Longest piece with a key of its own.
 pub(crate) const SHORT: usize = 15;
 
-const MASKS: [u128; SHORT + 1] = {
+/// What of sixteen bytes belongs to a piece of so many.
+pub(crate) const MASKS: [u128; SHORT + 1] = {
     let mut masks = [0; SHORT + 1];
     let mut length = 1;
     while length <= SHORT {
