@@ -235,7 +235,7 @@ def _same_text(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         if name != OURS:
             # The published decoder drops one leading space; ours loses nothing.
             pairs = zip(ours, texts, strict=True)
-            same = sum(a.removeprefix(" ") == b.removeprefix(" ") for a, b in pairs)
+            same = sum(theirs in (text, text.removeprefix(" ")) for text, theirs in pairs)
             figures[name] = {"same_texts": f"{same} of {len(texts)}"}
     return figures
 
