@@ -225,8 +225,8 @@ def test_a_gzip_bomb_is_read_to_the_limit_in_bounded_memory(tmp_path):
     )
     count, found, grown = json.loads(result.stdout)
     assert (count, found) == (2, ["too_large"])
-    # Twice the limit of 16 MiB, and what the allocator keeps.
-    assert grown < 48, f"{grown} MiB"
+    # Three times the limit of 16 MiB, and what the allocator keeps; the bomb would take 286.
+    assert grown < 64, f"{grown} MiB"
 
 
 def test_a_file_that_expands_beyond_all_measure_is_ended(tmp_path, monkeypatch):
