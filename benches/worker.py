@@ -225,9 +225,11 @@ def peak_memory() -> int:
 
     Not `ru_maxrss`, which a child inherits from its parent. On Linux alone.
     """
-    return _status("VmHWM:")
+    if (peak := _status("VmHWM:")) is None:
+        raise OSError(f"{_STATUS} has no VmHWM")
+    return peak
 
 
-def _status(wanted: str) -> int:
+def _status(wanted: str) -> int | None:
     lines = _STATUS.read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted)), None)

@@ -4,7 +4,7 @@
 //! which is asked for some hundred pieces ahead. Pieces wait in a queue, over the ends of texts, so
 //! that those that are not known can be merged many at a time.
 
-use crate::keys::{SHORT, fold, hash_of_long, key};
+use crate::keys::{SHORT, hash_of_key, hash_of_long, key};
 use crate::merges::prefetch;
 use crate::pages::{Table, Zero};
 use crate::pieces::Ends;
@@ -152,7 +152,7 @@ impl Cache {
                 let length = end - from;
                 if length <= SHORT {
                     let key = key(text, from, length);
-                    let place = fold(key as u64, (key >> 64) as u64) as usize & mask;
+                    let place = hash_of_key(key) as usize & mask;
                     prefetch(&self.buckets[place]);
                     let queue = &mut *self.queue;
                     let index = queue.len % QUEUE;
@@ -280,7 +280,7 @@ impl Cache {
     }
 
     fn place(&self, key: u128) -> usize {
-        fold(key as u64, (key >> 64) as u64) as usize & (self.buckets.len() - 1)
+        hash_of_key(key) as usize & (self.buckets.len() - 1)
     }
 
     /// Whether pieces of other threads are welcome: they push out none of its own, and one that was

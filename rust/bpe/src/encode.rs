@@ -252,9 +252,10 @@ impl Tokenizer {
     ) -> (Vec<u32>, Vec<i64>) {
         // Runs of texts of similar weight, so that a cache serves many of them.
         let total: usize = texts.iter().map(|text| text.map_or(0, str::len)).sum();
-        let weight = match rayon::current_num_threads() {
+        let threads = rayon::current_num_threads();
+        let weight = match threads {
             1 => usize::MAX,
-            threads => (total / (threads * 32)).max(1 << 15),
+            _ => (total / (threads * 32)).max(1 << 15),
         };
         let mut runs = vec![0];
         let mut sum = 0;
@@ -266,14 +267,13 @@ impl Tokenizer {
             }
         }
         runs.push(texts.len());
-        let alone = rayon::current_num_threads() == 1;
         let mut parts: Vec<(Vec<u32>, Vec<i64>)> = runs
             .par_windows(2)
             .map(|run| {
                 let texts = &texts[run[0]..run[1]];
                 let bytes: usize = texts.iter().map(|text| text.map_or(0, str::len)).sum();
                 let mut ids = Vec::with_capacity(bytes / 3);
-                let ends = caches.lend(!alone, |cache| {
+                let ends = caches.lend(threads > 1, |cache| {
                     for text in texts {
                         self.queue(text.unwrap_or(""), allowed, cache, &mut ids, stop);
                         cache.end_text();

@@ -36,8 +36,14 @@ pub(crate) fn piece_of(key: u128) -> ([u8; 16], usize) {
     (key.to_le_bytes(), ((key >> 120) as usize).min(SHORT))
 }
 
+/// Of a key, or any sixteen bytes.
 #[inline(always)]
-pub(crate) fn fold(left: u64, right: u64) -> u64 {
+pub(crate) fn hash_of_key(key: u128) -> u64 {
+    fold(key as u64, (key >> 64) as u64)
+}
+
+#[inline(always)]
+fn fold(left: u64, right: u64) -> u64 {
     let product =
         u128::from(left ^ 0x9E37_79B9_7F4A_7C15) * u128::from(right ^ 0xD1B5_4A32_D192_ED03);
     product as u64 ^ (product >> 64) as u64

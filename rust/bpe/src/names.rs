@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::keys::{MASKS, fold, hash_of_long};
+use crate::keys::{MASKS, hash_of_key, hash_of_long};
 use crate::merges::prefetch;
 use crate::pages::Table;
 use crate::{BpeError, Merges};
@@ -74,7 +74,7 @@ fn packed(bytes: &[u8]) -> u128 {
 fn short(packed: u128, length: usize) -> u128 {
     match length <= SHORT {
         true => packed | (length as u128) << 120,
-        false => OTHER | u128::from(fold(packed as u64, (packed >> 64) as u64)),
+        false => OTHER | u128::from(hash_of_key(packed)),
     }
 }
 
@@ -162,7 +162,7 @@ impl<'j> Names<'j> {
 
     #[inline(always)]
     fn placed(&self, key: u128) -> Key {
-        let place = fold(key as u64, (key >> 64) as u64) as usize & (self.keys.len() - 1);
+        let place = hash_of_key(key) as usize & (self.keys.len() - 1);
         Key { key, place }
     }
 
